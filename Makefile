@@ -1,0 +1,63 @@
+# Needs only Python 3.11+ and make; `make` alone lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/runtime.stamp
+DEV := $(VENV)/dev.stamp
+INSTALL := $(BIN)/python -m pip install -c constraints.txt
+
+# Trained models are kept here, so that a second run need not train again.
+export PURIFICATION_NB_CACHE ?= $(CURDIR)/.cache
+# The project's own machines have the true data files next door; elsewhere the library finds or fetches its own.
+ifndef PURIFICATION_NB_DATA
+ifneq ($(wildcard ../shared/data/.),)
+export PURIFICATION_NB_DATA := $(abspath ../shared/data)
+endif
+endif
+
+.PHONY: help demo test test-slow notebooks export readme wheel clean-cache
+.DEFAULT_GOAL := help
+
+help: ## list the goals
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{printf "%-18s %s\n", $$1, $$2}'
+
+demo: $(RUNTIME) ## install the library and audit digit_pairs, three seeds; the report lands in audit-report/
+	$(BIN)/purification-nb audit
+
+test: export OMP_NUM_THREADS := 1
+test: $(DEV) ## all that must hold: library = export, every notebook's cells, tests/
+	@$(BIN)/python dev/notebooks.py exported
+	$(BIN)/python dev/bounded.py 1500 $(BIN)/nbdev_test --n_workers 2 --timing
+	$(BIN)/pytest tests/ -q
+
+test-slow: export OMP_NUM_THREADS := 1
+test-slow: $(DEV) ## every notebook's cells, with those flagged slow
+	$(BIN)/nbdev_test --n_workers 2 --timing --flags slow
+
+notebooks: $(DEV) ## run every notebook in place and save its outputs; NB=nbs/04_membership.ipynb for one
+	$(BIN)/python dev/notebooks.py run $(NB)
+
+export: $(DEV) ## write purification_nb/ from the notebooks
+	$(BIN)/nbdev_export
+
+readme: $(DEV) ## write README.md from nbs/index.ipynb
+	$(BIN)/python dev/readme.py
+
+wheel: $(DEV) ## build the wheel and the sdist in dist/
+	$(BIN)/python -m build
+
+clean-cache: ## forget the trained models
+	rm -rf "$(PURIFICATION_NB_CACHE)"
+
+# A stamp stands only while pip is done, so a venv without one was cut short and is made anew.
+$(RUNTIME): settings.ini setup.py pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("purification_nb needs Python 3.11 or newer, and $(PYTHON) is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
+	@[ -e $@ ] && $(BIN)/python -c '' || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
+	@rm -f $@
+	$(INSTALL) -e .
+	@touch $@
+
+$(DEV): $(RUNTIME)
+	@rm -f $(RUNTIME)
+	$(INSTALL) -e ".[dev]"
+	@touch $(RUNTIME) $@

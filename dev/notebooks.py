@@ -1,0 +1,163 @@
+"""Run the notebooks in reading order and keep their outputs; check what is saved.
+
+    python dev/notebooks.py run [NOTEBOOK ...]   execute in place, clean, stamp (all of nbs/ when none is named)
+    python dev/notebooks.py check                does every saved output belong to the source beside it?
+    python dev/notebooks.py exported             is the library what the notebooks export?
+"""
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from configparser import ConfigParser
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = "purification_nb"
+MEGABYTE = 1_000_000
+CELL_SECONDS = 900
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def reading_order(nbs: Path) -> list[Path]:
+    """List the notebooks as a reader meets them: chapters, index, tutorials, the rest."""
+    def rank(path: Path) -> tuple:
+        top = path.relative_to(nbs).parts[0]
+        return 0 if top[0].isdigit() else 1 if top == "index.ipynb" else 2 if top == "tutorials" else 3, str(path)
+
+    seen = (p for p in nbs.rglob("*.ipynb") if not any(part[0] in "._" for part in p.relative_to(nbs).parts))
+    return sorted(seen, key=rank)
+
+
+def source_hash(nb) -> str:
+    """Hash the code cells in order: outputs belong to exactly this source."""
+    sources = [cell.source for cell in nb.cells if cell.cell_type == "code"]
+    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
+
+
+def tidy(outputs: list) -> list:
+    """Drop warnings, progress bars and widget views, and join what one cell printed in pieces."""
+    kept = []
+    for out in outputs:
+        # A widget view without its live kernel shows nothing; tqdm's bars are stderr or widgets.
+        if out.get("name") == "stderr" or WIDGET in out.get("data", {}):
+            continue
+        if out.output_type == "stream" and kept and kept[-1].output_type == "stream":
+            kept[-1].text += out.text
+        else:
+            kept.append(out)
+    for out in kept:
+        if out.output_type == "stream":
+            out.text = re.sub(r"[^\n]*\r(?!\n)", "", out.text)  # a carriage return rewrites its line
+    return [out for out in kept if out.get("text") != ""]
+
+
+def cleaned(nb) -> str:
+    """Give the notebook's text as nbdev_clean would leave it."""
+    from execnb.nbio import nb2str
+    from nbdev.clean import clean_nb
+
+    config = ConfigParser()
+    config.read(ROOT / "settings.ini", encoding="utf-8")
+    cfg = config["DEFAULT"]
+    plain = json.loads(nbformat.writes(nb))
+    clean_nb(plain, clean_ids=cfg.getboolean("clean_ids"),
+             allowed_metadata_keys=cfg["allowed_metadata_keys"].split(),
+             allowed_cell_metadata_keys=cfg["allowed_cell_metadata_keys"].split())
+    return nb2str(plain)
+
+
+def execute(path: Path) -> None:
+    """Run one notebook from its own folder and save it whole, or raise and leave the file as it was."""
+    from nbclient import NotebookClient
+
+    nb = nbformat.read(path, as_version=4)
+    client = NotebookClient(nb, timeout=CELL_SECONDS, kernel_name="python3", extra_arguments=["--log-level=ERROR"],
+                            resources={"metadata": {"path": str(path.parent)}})
+    number = None
+    try:
+        with client.setup_kernel():
+            for number, cell in enumerate(nb.cells):
+                if cell.cell_type == "code" and not re.search(r"^#\s*\|\s*eval:\s*false", cell.source, re.M):
+                    client.execute_cell(cell, number)
+                    cell.outputs = tidy(cell.outputs)
+    except Exception as error:
+        raise RuntimeError(f"{os.path.relpath(path)}, cell {number}: the notebook is left as it was.\n{error}") from error
+    nb.metadata["executed"] = {"source": source_hash(nb)}
+    half = path.with_name(f".{path.name}.half")
+    half.write_text(cleaned(nb), encoding="utf-8")
+    os.replace(half, path)
+
+
+def problems(path: Path) -> list[str]:
+    """Say what is wrong with a saved notebook; an empty list when nothing is."""
+    nb = nbformat.read(path, as_version=4)
+    found = []
+    if nb.metadata.get("executed", {}).get("source") != source_hash(nb):
+        found.append(f"its outputs are not of this source: make notebooks NB={os.path.relpath(path, ROOT)}")
+    for number, cell in enumerate(nb.cells):
+        if any(out.output_type == "error" for out in cell.get("outputs", [])):
+            found.append(f"cell {number} is saved with an error")
+    if path.stat().st_size > MEGABYTE:
+        found.append(f"{path.stat().st_size / MEGABYTE:.1f} MB is more than 1 MB")
+    return found
+
+
+def export(into: Path, root: Path = ROOT) -> Path:
+    """Export a copy of the notebooks under `into` and give the folder of the fresh library."""
+    shutil.copy(root / "settings.ini", into)
+    shutil.copytree(root / "nbs", into / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    # nbdev exports nothing, and says nothing, where IN_TEST is set
+    env = {name: value for name, value in os.environ.items() if name != "IN_TEST"}
+    subprocess.run([Path(sys.executable).with_name("nbdev_export")], cwd=into, env=env, check=True)
+    return into / LIBRARY
+
+
+def differences(library: Path, fresh: Path) -> list[str]:
+    """Name the modules that are not byte for byte the same in both folders."""
+    def read(folder: Path) -> dict:
+        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.py")}
+
+    one, other = read(library), read(fresh)
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
+def main() -> None:
+    """Do what the command line says; end with 1 and the reason when it cannot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["run", "check", "exported"])
+    parser.add_argument("notebooks", nargs="*", type=Path)
+    args = parser.parse_args()
+    paths = args.notebooks or reading_order(ROOT / "nbs")
+    if not paths:
+        sys.exit("no notebooks under nbs/")
+
+    if args.what == "run":
+        for path in paths:
+            print(os.path.relpath(path), end=" ", flush=True)
+            start = time.time()
+            try:
+                execute(path.resolve())
+            except RuntimeError as error:
+                sys.exit(f"failed\n{error}")
+            print(f"{time.time() - start:.0f} s", flush=True)
+    elif args.what == "check":
+        wrong = [f"{os.path.relpath(path)}: {problem}" for path in paths for problem in problems(path)]
+        sys.exit("\n".join(wrong) if wrong else 0)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            changed = differences(ROOT / LIBRARY, export(Path(folder)))
+        if changed:
+            sys.exit(f"{LIBRARY}/ is not what the notebooks export ({', '.join(changed)}).\n"
+                     f"The notebooks are the source: run `make export`, and move any edit of the .py files into them.")
+
+
+if __name__ == "__main__":
+    main()

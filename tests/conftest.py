@@ -1,0 +1,18 @@
+"""What several tests share."""
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "dev"))
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Give the folder of the true data files, or skip."""
+    folder = Path(os.environ.get("PURIFICATION_NB_DATA") or ROOT.parent / "shared" / "data")
+    if not (folder / "dataset_location.tgz").is_file():
+        pytest.skip(f"no dataset_location.tgz in {folder}: set PURIFICATION_NB_DATA to the folder that holds it")
+    return folder

@@ -1,0 +1,102 @@
+"""The saved notebooks are clean, whole, small, and shown with the outputs of their own source."""
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import notebooks
+import pytest
+import readme
+
+ROOT = Path(__file__).resolve().parents[1]
+NBS = ROOT / "nbs"
+NO_FIGURE = {"13_cli": "a command line shows text"}
+
+paths = notebooks.reading_order(NBS)
+chapters = [path for path in paths if path.parent == NBS and path.name[0].isdigit()]
+each_notebook = pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(NBS)))
+each_chapter = pytest.mark.parametrize("path", chapters, ids=lambda path: path.stem)
+
+
+def cells(path: Path) -> list:
+    """Read a notebook's cells."""
+    return nbformat.read(path, as_version=4).cells
+
+
+def test_reading_order_starts_with_the_data_and_has_the_index_and_the_quickstart():
+    names = [str(path.relative_to(NBS)) for path in paths]
+    assert names[0] == "00_data.ipynb"
+    assert names.index("13_cli.ipynb") < names.index("index.ipynb") < names.index("tutorials/quickstart.ipynb")
+
+
+def test_nbdev_clean_changes_nothing(tmp_path):
+    shutil.copy(ROOT / "settings.ini", tmp_path)
+    shutil.copytree(NBS, tmp_path / "nbs")
+    done = subprocess.run([Path(sys.executable).with_name("nbdev_clean")], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "Failed" not in done.stderr, done.stderr
+    changed = [str(path.relative_to(NBS)) for path in paths
+               if path.read_bytes() != (tmp_path / "nbs" / path.relative_to(NBS)).read_bytes()]
+    assert changed == []
+
+
+@each_notebook
+def test_outputs_are_of_this_source_without_errors_and_small(path):
+    assert notebooks.problems(path) == []
+
+
+@each_chapter
+def test_a_chapter_has_a_figure(path):
+    figures = [kind for cell in cells(path) for out in cell.get("outputs", [])
+               for kind in out.get("data", {}) if kind in ("image/png", "image/svg+xml")]
+    assert figures if path.stem not in NO_FIGURE else not figures, NO_FIGURE.get(path.stem, "no figure")
+
+
+@each_chapter
+def test_a_chapter_opens_with_its_title_and_closes_with_exercises(path):
+    first, *_ = cells(path)
+    assert first.cell_type == "markdown" and re.match(r"# \S", first.source)
+    headings = [(number, line) for number, cell in enumerate(cells(path)) if cell.cell_type == "markdown"
+                for line in cell.source.splitlines() if re.match(r"#+ ", line)]
+    exercises = [number for number, line in headings if "exercise" in line.lower()]
+    exported = [number for number, cell in enumerate(cells(path)) if re.match(r"#\s*\|\s*export", cell.source)]
+    assert exercises and exercises[-1] > exported[-1]
+
+
+def test_the_readme_is_made_from_the_index():
+    assert readme.differences(ROOT) == []
+
+
+def test_the_readme_links_to_files_that_exist():
+    links = re.findall(r"\]\(([^)\s#]+)", (ROOT / "README.md").read_text())
+    local = [link for link in links if not re.match(r"[a-z]+:", link)]
+    assert local and [link for link in local if not (ROOT / link).exists()] == []
+
+
+def notebook(folder: Path, *sources: str) -> Path:
+    """Save a small notebook of code cells."""
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    path = folder / "small.ipynb"
+    nbformat.write(nb, path)
+    return path
+
+
+def test_a_run_saves_outputs_and_a_stamp_that_an_edit_breaks(tmp_path):
+    path = notebook(tmp_path, "import sys; print('bar 1\\rbar 2\\rdone'); print('warning', file=sys.stderr)", "2 + 3")
+    assert "not of this source" in notebooks.problems(path)[0]
+    notebooks.execute(path)
+    first, second = cells(path)
+    assert [out.text for out in first.outputs] == ["done\n"]
+    assert second.outputs[0].data["text/plain"] == "5" and second.execution_count is None
+    assert notebooks.problems(path) == []
+    path.write_text(path.read_text().replace("2 + 3", "2 + 4"))
+    assert "not of this source" in notebooks.problems(path)[0]
+
+
+def test_a_run_that_fails_names_the_cell_and_leaves_the_file(tmp_path):
+    path = notebook(tmp_path, "1", "1 / 0")
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError, match=r"small\.ipynb, cell 1[^$]*ZeroDivisionError"):
+        notebooks.execute(path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
