@@ -160,8 +160,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                    'purification_nb/membership.py'),
                                             'purification_nb.membership.Attack.fit': ( 'membership.html#attack.fit',
                                                                                        'purification_nb/membership.py'),
-                                            'purification_nb.membership.Attack.fresh': ( 'membership.html#attack.fresh',
-                                                                                         'purification_nb/membership.py'),
                                             'purification_nb.membership.Attack.learn': ( 'membership.html#attack.learn',
                                                                                          'purification_nb/membership.py'),
                                             'purification_nb.membership.Attack.predict': ( 'membership.html#attack.predict',

@@ -10,9 +10,7 @@ __all__ = ['DEFENCES', 'DEFAULT_RECIPES', 'DEFAULT_ATTACKS', 'COLUMNS', 'REPORT'
 import base64
 import io
 import json
-import os
 import platform
-import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -29,7 +27,7 @@ from tqdm import tqdm
 
 from . import __version__
 from .baselines import ReleaseBelow, constant_per_label, one_hot
-from .classifiers import Knowledge, MLPTarget, Predictor, Recipe, knowledge_of, undefended
+from .classifiers import MLPTarget, Recipe, knowledge_of, undefended
 from .data import InputError, Split, load, write_whole
 from .inversion import Inversion, evaluate_inversion, inversion_error, label_only, mean_with_interval, plot_reconstructions
 from .membership import ATTACKS, TrueLabel, evaluate, plot_roc, resampling_weights, strongest
@@ -183,7 +181,7 @@ def audit(
     if not seeds: raise InputError("at least one seed is needed")
     start, jobs = time.perf_counter(), jobs or joblib.cpu_count()
     splits = [data if isinstance(data, Split) else load(data, seed) for seed in seeds]
-    bare = next((plan.target for plan in plans), target)
+    bare = next((plan.target for plan in plans if plan.defence is undefended), plans[0].target)
     references = _parallel(jobs, "targets and references", progress, ((_references, split, bare, seed, "inversion" in chosen) for split, seed in zip(splits, seeds)))
     middle = time.perf_counter()
     places = [(i, plan) for i in range(len(seeds)) for plan in plans]

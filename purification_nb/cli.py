@@ -7,7 +7,6 @@ __all__ = ['app', 'audit_command', 'data_command']
 
 # %% ../nbs/13_cli.ipynb #6526c3a4
 import os
-import sys
 from typing import Annotated, Optional
 
 import typer

@@ -67,6 +67,7 @@ class Attack:
     ) -> "Attack":             # itself
         "Learn from what the adversary knows, and choose the threshold there too."
         knowledge.check(self.needs)
+        self.threshold_ = type(self).threshold_
         self.learn(knowledge)
         if self.threshold_ is None: self.threshold_ = best_threshold(self.score(knowledge.members), self.score(knowledge.nonmembers))
         return self
@@ -81,12 +82,6 @@ class Attack:
     def predict(self, scored: Scored) -> np.ndarray:
         "True where the attack says member."
         return self.score(scored) >= self.threshold_
-
-    def fresh(self) -> "Attack":
-        "The same attack, as before any `fit`."
-        other = copy.copy(self)
-        other.threshold_ = type(self).threshold_
-        return other
 
 # %% ../nbs/04_membership.ipynb #c5c71844
 class LabelAttack(Attack):
@@ -364,17 +359,17 @@ class TrueLabel(Attack):
 
 # %% ../nbs/04_membership.ipynb #954e0a9f
 def trial(
-    attack: Attack,        # fitted or not; a fresh copy is used
+    attack: Attack,        # fitted or not; a copy is used
     knowledge: Knowledge,  # of this adversary
 ) -> float:                # balanced accuracy, two-fold, on known records
     "What the adversary can tell of an attack's strength without the held-out halves."
-    if not len({"members", "nonmembers"} & set(attack.needs)) and knowledge.members is None: return float("nan")
+    knowledge.check(("members", "nonmembers"))
     rng, found = np.random.default_rng(knowledge.seed), []
     halves = [np.array_split(rng.permutation(len(part)), 2) for part in (knowledge.members, knowledge.nonmembers)]
     for fold in (0, 1):
         learn = [part[half[fold]] for part, half in zip((knowledge.members, knowledge.nonmembers), halves)]
         test = [part[half[1 - fold]] for part, half in zip((knowledge.members, knowledge.nonmembers), halves)]
-        fitted = attack.fresh().fit(replace(knowledge, members=learn[0], nonmembers=learn[1]))
+        fitted = copy.copy(attack).fit(replace(knowledge, members=learn[0], nonmembers=learn[1]))
         found.append((fitted.predict(test[0]).mean() + 1 - fitted.predict(test[1]).mean()) / 2)
     return float(np.mean(found))
 

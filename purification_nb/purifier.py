@@ -106,16 +106,18 @@ def choose_training(
     rates: tuple = (1e-3, 3e-3, 1e-2), # of Adam, to try
     epochs: int = 100,              # at most
     seed: int = 0,
-) -> dict:                          # {"rate", "epochs"}
+) -> tuple:                         # ({"rate", "epochs"}, seconds it took)
     "A learning rate and a number of epochs, chosen on a fifth of D2."
+    if len(scored) < 10: raise InputError(f"a reference set of {len(scored)} records is too small to choose a training on; hand over rate and epochs")
     order = np.random.default_rng(seed).permutation(len(scored))
-    held, kept = np.array_split(order, [max(1, len(order) // 5)])
-    tried = []
+    held, kept = np.array_split(order, [len(order) // 5])
+    tried, seconds = [], 0.
     for rate in rates:
         _, history = train_purifier(scored[kept], lam, epochs, rate, seed=seed, held=scored[held], patience=20)
         tried.append((min(history["validation"]), rate, int(np.argmin(history["validation"])) + 1))
+        seconds += history.seconds
     _, rate, best = min(tried)
-    return {"rate": rate, "epochs": best}
+    return {"rate": rate, "epochs": best}, seconds
 
 # %% ../nbs/07_purifier.ipynb #95f5ba03
 def paper_training(
@@ -191,10 +193,10 @@ class PurifierDefence:
 
     def __call__(self, scored_d1, scored_d2: Scored, seed: int) -> Purifier:
         training = paper_training(scored_d2.k) if self.paper else {"rate": self.rate, "epochs": self.epochs}
-        if None in training.values(): training = choose_training(scored_d2, self.lam, seed=seed)
+        seconds = 0.
+        if None in training.values(): training, seconds = choose_training(scored_d2, self.lam, seed=seed)
         network, history = train_purifier(scored_d2, self.lam, seed=seed, **training)
-        settings = {"lam": self.lam, **training}
-        return Purifier(network.eval(), scored_d2.k, self.keep_label, self.decimals, settings, history.seconds, history)
+        return Purifier(network.eval(), scored_d2.k, self.keep_label, self.decimals, {"lam": self.lam, **training}, seconds + history.seconds, history)
 
 # %% ../nbs/07_purifier.ipynb #afabafa8
 def save_purifier(

@@ -88,7 +88,8 @@ def test_a_small_audit(installed, tmp_path):
     assert {"versions", "scale", "machine", "settings", "seconds"} <= results["run"].keys()
     assert {row["recipe"] for row in rows} == {"none", "one_hot"}
     assert {row["data"] for row in rows} == {"digits"}
-    assert [row for row in rows if row["error"]] == []
+    # only what too few records could resolve is missing, and says so
+    assert {row["metric"].rpartition("_")[0] for row in rows if row["error"]} == {"tpr_at_fpr"}
 
     pooled = {(row["recipe"], row["attack"], row["metric"]): row for row in rows
               if row["seed"] is None and not row["adaptive"]}

@@ -1,0 +1,156 @@
+"""Each mistake a user is likely to make gets one clear error, before any work is lost, and leaves nothing behind."""
+import functools
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from purification_nb import data, purifier
+from purification_nb.audit import audit, check_writable
+from purification_nb.classifiers import Predictor
+from purification_nb.data import InputError, Records, Scored, Split, check_scores, load, split_records, split_sets
+
+RNG = np.random.default_rng(0)
+COMMAND = Path(sys.executable).with_name("purification-nb")
+
+
+def records(n=60, k=3, seed=0):
+    """Make n random records of k classes."""
+    return Records(np.random.default_rng(seed).random((n, 4)), np.arange(n) % k, k)
+
+
+@pytest.mark.parametrize("call, says", [
+    (lambda: check_scores([[2.0, -1.0, 0.5]]), "logits"),
+    (lambda: check_scores([[0.5, 0.2, 0.2]]), "sums to 0.9"),
+    (lambda: check_scores([[0.5, np.nan]]), "NaN"),
+    (lambda: check_scores(np.empty((0, 3))), "empty"),
+    (lambda: check_scores([[0.5, 0.5]], k=3), "3 classes"),
+    (lambda: Scored([[0.5, 0.5]], [0, 1]), "1 rows of scores but 2 labels"),
+    (lambda: Records(RNG.random((3, 2)), [1, 2, 3]), "start at 1"),
+    (lambda: Records(RNG.random((3, 2)), [0, 1, 3], 3), "out of range"),
+    (lambda: Records(RNG.random((0, 2)), []), "empty"),
+    (lambda: Records([[0.0, np.nan]], [0]), "NaN"),
+    (lambda: split_sets(records(seed=1), records(seed=1), records(seed=2)), "overlap"),
+    (lambda: split_sets(records(seed=1), records(seed=2), records(seed=1)), "overlap"),
+    (lambda: split_records(records(9, 3)), "at least 6"),
+    (lambda: Predictor(lambda x: np.full((len(x), 4), 0.25), k=3)(np.zeros((2, 1))), "4 columns"),
+    (lambda: load("digit_pears"), "did you mean 'digit_pairs'"),
+    (lambda: load("no/such/file.npz"), "no file"),
+    (lambda: audit("digits", recipes="purifer"), "did you mean 'purifier'"),
+    (lambda: audit("digits", attacks="confidense"), "did you mean 'confidence'"),
+    (lambda: audit("digits", seeds=0), "seed"),
+])
+def test_a_likely_mistake_is_named(call, says):
+    with pytest.raises(InputError, match=says):
+        call()
+
+
+def test_an_npz_with_python_objects_is_not_unpickled(tmp_path):
+    np.savez(tmp_path / "objects.npz", x=np.array([{}], object), y=[0])
+    with pytest.raises(InputError, match="plain arrays"):
+        load(str(tmp_path / "objects.npz"))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save a small untrained purifier."""
+    network = purifier.mlp(purifier.purifier_sizes(10), batch_norm=True).eval()
+    return purifier.save_purifier(purifier.Purifier(network, 10), tmp_path / "purifier")
+
+
+def test_a_purifier_file_that_is_cut_short(saved):
+    weights = saved / "purifier.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(InputError, match="cut short"):
+        purifier.load_purifier(saved)
+
+
+def test_a_purifier_description_that_is_cut_short(saved):
+    about = saved / "purifier.json"
+    about.write_text(about.read_text()[:40])
+    with pytest.raises(InputError, match="cut short"):
+        purifier.load_purifier(saved)
+
+
+def test_a_purifier_for_another_number_of_classes(saved):
+    with pytest.raises(InputError, match="10 classes, not for 30"):
+        purifier.load_purifier(saved, k=30)
+    with pytest.raises(InputError, match="10 classes, the scores have 3"):
+        purifier.load_purifier(saved)(np.full((2, 3), 1 / 3))
+
+
+def test_no_purifier_at_all(tmp_path):
+    with pytest.raises(InputError, match="holds no purifier"):
+        purifier.load_purifier(tmp_path)
+
+
+def test_an_altered_archive_is_refused_and_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("PURIFICATION_NB_DATA", str(tmp_path))
+    (tmp_path / "dataset_location.tgz").write_bytes(b"half of it")
+    with pytest.raises(InputError, match="cut short or altered"):
+        load("location30")
+    assert os.listdir(tmp_path) == ["dataset_location.tgz"]
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """Serve a folder on loopback in place of the public repository."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    handler.log_message = lambda *_: None
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(data, "ARCHIVE_SOURCE", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setenv("PURIFICATION_NB_DATA", str(tmp_path / "data"))
+    yield folder
+    server.shutdown()
+
+
+def test_a_broken_download_leaves_nothing(served, tmp_path):
+    (served / "dataset_location.tgz").write_bytes(b"half of it")
+    with pytest.raises(InputError, match="not the published file"):
+        load("location30")
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_archive_that_cannot_be_had_says_where_to_put_it(served, tmp_path):
+    with pytest.raises(InputError, match="put it there by hand"):
+        load("location30")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_true_download_is_kept(served, tmp_path, data_folder):
+    true = (data_folder / "dataset_location.tgz").read_bytes()
+    (served / "dataset_location.tgz").write_bytes(true)
+    assert isinstance(load("location30"), Split)
+    assert (tmp_path / "data" / "dataset_location.tgz").read_bytes() == true
+    assert os.listdir(tmp_path / "data") == ["dataset_location.tgz"]
+
+
+def test_an_unwritable_out_is_noticed_first(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write"):
+        check_writable(tmp_path / "file" / "report")
+    check_writable(tmp_path / "new" / "report")
+    assert os.listdir(tmp_path) == ["file"]  # asking makes nothing
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["audit", "--data", "digit_pears"], "did you mean 'digit_pairs'"),
+    (["audit", "--recipes", "none,one_hott"], "did you mean 'one_hot'"),
+    (["audit", "--attacks", "lable"], "did you mean 'label'"),
+    (["audit", "--scale", "huge"], "may be 'lesson' or 'full'"),
+    (["audit", "--out", "/dev/null/report"], "cannot write"),
+    (["data", "cifar"], "no data set called"),
+])
+def test_the_command_answers_with_one_line(arguments, says, tmp_path):
+    done = subprocess.run([COMMAND, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2 and len(lines) == 1 and says in lines[0], done.stderr
+    assert os.listdir(tmp_path) == []  # nothing was begun

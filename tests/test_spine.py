@@ -1,0 +1,123 @@
+"""The main job, end to end: what the first issue says it must show, on three seeds."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from purification_nb import audit as module
+
+COMMAND = Path(sys.executable).with_name("purification-nb")
+RECIPES = {"none", "one_hot", "constant_per_label", "release_below", "purifier", "purifier_keep_label"}
+THRESHOLDS = [name + end for name in ("confidence", "entropy", "modified_entropy") for end in ("", "_per_class")]
+ATTACKS = {None, "label", *THRESHOLDS, "nsh_log", "boosted", "inversion", "strongest"}
+METRICS = {"accuracy", "auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001", "inversion_error_members", "inversion_error_nonmembers",
+           "train_accuracy", "test_accuracy", "label_flips_members", "label_flips_nonmembers", "distortion_l1", "distortion_l2",
+           "distortion_l1_members", "distortion_l2_members", "dispersion", "reidentified_members", "reidentified_nonmembers",
+           "label_floor", "label_only_inversion_error", "label_only_inversion_error_nonmembers", "mean_image_error",
+           "mean_image_error_nonmembers", "train_seconds", "query_seconds"}
+
+
+def command(folder, *arguments):
+    """Run the audit as a user does and read its results file."""
+    done = subprocess.run([COMMAND, "audit", "--out", folder, *arguments], capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, done.stderr
+    return json.loads((Path(folder) / "audit.json").read_text()), done.stdout
+
+
+def number(results, recipe, metric, attack=None, what="value"):
+    """Give one number of the pooled rows."""
+    row, = [r for r in results["rows"] if r["seed"] is None and (r["recipe"], r["metric"], r["attack"]) == (recipe, metric, attack)]
+    return row[what]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Run what `make demo` runs."""
+    return command(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="module")
+def pairs(demo): return demo[0]
+
+
+def leak(results, recipe): return number(results, recipe, "accuracy", "strongest") - number(results, "none", "label_floor")
+
+
+def test_the_results_file_has_the_names_of_the_design(pairs):
+    rows = pairs["rows"]
+    assert {r["recipe"] for r in rows} == RECIPES and {r["attack"] for r in rows} == ATTACKS and {r["metric"] for r in rows} == METRICS
+    assert {r["seed"] for r in rows} == {0, 1, 2, None}
+    errors = {(r["metric"], r["error"]) for r in rows if r["error"]}
+    assert {metric for metric, _ in errors} == {"tpr_at_fpr_0.001"} and all("10000 non-members" in why for _, why in errors)
+    for r in rows:
+        assert (r["value"] is None) == (r["error"] is not None)
+        if r["low"] is not None: assert r["low"] - 1e-9 <= r["value"] <= r["high"] + 1e-9, r
+
+
+def test_the_data_itself_leaks_nothing(pairs):
+    for value, low, high in pairs["run"]["controls"]["true_label"].values(): assert low <= .5 <= high
+
+
+def test_the_target_learns_and_leaks(pairs):
+    assert number(pairs, "none", "test_accuracy") >= .82
+    assert .55 <= number(pairs, "none", "label_floor") <= .59
+    assert number(pairs, "none", "accuracy", "strongest") >= .64
+
+
+def test_the_trained_attack_is_not_under_trained(pairs):
+    best = max(number(pairs, "none", "accuracy", name) for name in THRESHOLDS)
+    assert number(pairs, "none", "accuracy", "nsh_log") >= best - .02
+
+
+def test_the_purifier_takes_the_leak_out(pairs):
+    assert leak(pairs, "purifier") <= .05 and leak(pairs, "purifier_keep_label") <= .05
+    over = np.array(list(pairs["run"]["inversion_error_over_label_only"]["purifier"].values()))
+    assert over[:, 0].mean() >= .95 and over[:, 2].mean() >= .98
+
+
+def test_records_cannot_be_told_apart_behind_it(pairs):
+    found = {recipe: number(pairs, recipe, "reidentified_members", "inversion") for recipe in ("none", "one_hot", "purifier")}
+    assert found["none"] >= .38 and abs(found["one_hot"] - .1) < .02 and abs(found["purifier"] - found["one_hot"]) <= .03
+
+
+def test_accuracy_is_kept(pairs):
+    bare = number(pairs, "none", "test_accuracy")
+    assert bare - number(pairs, "purifier", "test_accuracy") <= .02
+    assert number(pairs, "purifier_keep_label", "test_accuracy") == bare
+    assert number(pairs, "purifier_keep_label", "label_flips_members") == number(pairs, "purifier_keep_label", "label_flips_nonmembers") == 0
+
+
+def test_nothing_is_below_the_floor_that_should_not_be(pairs):
+    for recipe in ("one_hot", "constant_per_label"): assert abs(leak(pairs, recipe)) < 1e-9
+
+
+def test_the_same_table_again_from_the_cache_and_one_at_a_time(pairs, tmp_path):
+    again, _ = command(tmp_path, "--jobs", "1")
+    timeless = lambda results: [r for r in results["rows"] if not r["metric"].endswith("_seconds")]
+    assert timeless(again) == timeless(pairs)
+
+
+def test_what_is_printed_is_what_is_written(demo):
+    results, said = demo
+    assert f"{number(results, 'purifier', 'accuracy', 'strongest'):.3f}" in said and "report.html" in said
+
+
+def test_location30(data_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PURIFICATION_NB_DATA", str(data_folder))
+    results, _ = command(tmp_path, "--data", "location30", "--recipes", "none,purifier_keep_label")
+    assert number(results, "none", "accuracy", "strongest") >= .80
+    assert leak(results, "purifier_keep_label") <= .05
+
+
+def test_an_attack_that_fails_does_not_take_the_others_down(monkeypatch):
+    class Broken(module.ATTACKS["confidence"]().__class__):
+        def score(self, scored): raise ArithmeticError("on purpose")
+    monkeypatch.setitem(module.ATTACKS, "entropy", Broken)
+    table = module.audit("digits", "none", "label,entropy", seeds=1, jobs=1, progress=False).table
+    failed = table[table.attack == "entropy"]
+    assert failed.value.isna().all() and failed.error.str.contains("on purpose").all()
+    assert table[(table.attack == "label") & (table.metric == "accuracy")].value.notna().all()
