@@ -34,6 +34,7 @@ test-slow: export OMP_NUM_THREADS := 1
 test-slow: $(DEV) ## every notebook's cells, with those flagged slow
 	$(BIN)/nbdev_test --n_workers 2 --timing --flags slow
 
+notebooks: export OMP_NUM_THREADS := 1
 notebooks: $(DEV) ## run every notebook in place and save its outputs; NB=nbs/04_membership.ipynb for one
 	$(BIN)/python dev/notebooks.py run $(NB)
 

@@ -17,16 +17,16 @@ from .data import DATASETS, InputError, data_folder, load
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Attack a classifier through its scores, defend it, and measure both. Start with: purification-nb audit")
 
-def _fail(error):
+def _fail(error, code=2):
     typer.echo(f"purification-nb: {error}", err=True)
-    raise typer.Exit(2)
+    raise typer.Exit(code)
 
 # %% ../nbs/13_cli.ipynb #62840281
 @app.command("audit")
 def audit_command(
     data: Annotated[str, typer.Option(help="digit_pairs, digits, location30, or the path of an .npz with x and y.")] = "digit_pairs",
     recipes: Annotated[Optional[str], typer.Option(help="Defences to compare: names with commas, or all. Default: none, one_hot, constant_per_label, release_below, purifier, purifier_keep_label.")] = None,
-    attacks: Annotated[Optional[str], typer.Option(help="Attacks to run: names with commas, or all. Default: label, the thresholds, nsh_log, boosted, inversion.")] = None,
+    attacks: Annotated[Optional[str], typer.Option(help="Attacks to run: names with commas, or all. Default: all but nsh, which is slow: label, confidence, entropy, modified_entropy (each also with _per_class), nsh_log, boosted, neighbours, inversion.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How often to repeat everything, each time with the data split anew.")] = 3,
     out: Annotated[str, typer.Option(help="Folder for report.html, audit.json and table.md.")] = "audit-report",
     scale: Annotated[Optional[str], typer.Option(help="lesson (minutes) or full (a wider search). Default: PURIFICATION_NB_SCALE, else lesson.")] = None,
@@ -41,8 +41,8 @@ def audit_command(
         found = module.audit(data, recipes, attacks, seeds, jobs=jobs)
         folder = module.save(found, out)
     except InputError as error: _fail(error)
-    except KeyboardInterrupt: _fail("stopped; what was trained is remembered, and the same command goes on from there")
-    with pd.option_context("display.width", 200, "display.max_columns", None): typer.echo(f"\n{found.summary().round(3).to_string(na_rep='-')}\n")
+    except KeyboardInterrupt: _fail("stopped; what was trained is remembered, and the same command goes on from there", 130)
+    with pd.option_context("display.width", 200, "display.max_columns", None): typer.echo(f"\n{module.as_text(found.summary()).to_string()}\n")
     for sentence in found.sentences(): typer.echo(f"- {sentence}")
     typer.echo(f"\nThe report: {folder / 'report.html'}")
 

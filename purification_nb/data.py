@@ -77,7 +77,7 @@ def check_labels(
         raise InputError("labels must be whole numbers; encode names first, say with sklearn.preprocessing.LabelEncoder")
     y = y.astype(np.int64)
     if y.min() < 0: raise InputError(f"label {y.min()} is negative; labels run from 0 to k-1")
-    if y.min() == 1 and y.max() == (k or y.max()): raise InputError(f"labels run from 1 to {y.max()}: they seem to start at 1; subtract 1")
+    if y.min() == 1 and (k is None or y.max() == k): raise InputError(f"labels run from 1 to {y.max()}: they seem to start at 1; subtract 1 (or, if class 0 is merely absent here, say how many classes there are with k)")
     if k is not None and y.max() >= k: raise InputError(f"label {y.max()} is out of range for {k} classes (0 to {k - 1})")
     return y, int(k or y.max() + 1)
 
@@ -173,7 +173,7 @@ def check_disjoint(
     split: Split,  # the parts to compare
 ) -> None:
     "Raise `InputError` where two parts of a split share a record or a group."
-    if len({getattr(split, p).k for p in PARTS}) > 1: raise InputError("the parts of a split must have the same number of classes")
+    if len({getattr(split, p).k for p in PARTS}) > 1: raise InputError("the parts of a split must have the same number of classes; hand over k where a class is absent from one of them")
     origins = {p: _origins(getattr(split, p)) for p in PARTS}
     for i, a in enumerate(PARTS):
         for b in PARTS[i + 1:]:
@@ -218,11 +218,12 @@ def split_sets(
 
 def _halves(records, seed):
     from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
-    groups, rare = _one_group(records), np.bincount(records.y)
-    rare = rare[rare > 0].min() < 2
-    cutter = StratifiedShuffleSplit if groups is None and not rare else GroupShuffleSplit
     if len(records) < 2: raise InputError("a set of one record cannot be cut into a known and a held-out half")
-    known, held = next(cutter(1, test_size=.5, random_state=seed).split(records.x, records.y, np.arange(len(records)) if groups is None else groups))
+    groups, sizes = _one_group(records), np.bincount(records.y)
+    lonely = sizes[sizes > 0].min() < 2  # a label with one record cannot stand on both sides
+    if groups is None and not lonely: cutter, groups = StratifiedShuffleSplit(1, test_size=.5, random_state=seed), None
+    else: cutter, groups = GroupShuffleSplit(1, test_size=.5, random_state=seed), np.arange(len(records)) if groups is None else groups
+    known, held = next(cutter.split(records.x, records.y, groups))
     return records[np.sort(known)], records[np.sort(held)]
 
 # %% ../nbs/00_data.ipynb #c73eea47

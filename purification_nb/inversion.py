@@ -9,6 +9,8 @@ __all__ = ['INPUT_FORMS', 'Inversion', 'label_only', 'plot_reconstructions', 're
 # %% ../nbs/06_inversion.ipynb #6526c3a4
 import numpy as np
 import torch
+from scipy.spatial.distance import cdist
+from scipy.stats import binomtest
 from torch.nn import functional as F
 
 from .classifiers import Knowledge, mlp_decoder
@@ -51,6 +53,7 @@ class Inversion:
         auxiliary = knowledge.auxiliary
         if auxiliary.x is None: raise InputError("the auxiliary set holds scores but not the records they belong to")
         self.low_, self.high_ = float(auxiliary.x.min()), float(auxiliary.x.max())
+        if len(auxiliary) < 10: raise InputError(f"{len(auxiliary)} auxiliary records are too few to learn inversion from; at least 10 are needed")
         order = np.random.default_rng(knowledge.seed).permutation(len(auxiliary))
         apart, kept = np.array_split(order, [len(order) // 5])
         tried = {(form, *hidden): self._decoder(form, hidden, auxiliary, kept, apart, knowledge.seed) for form in self.forms for hidden in self.hidden}
@@ -109,12 +112,13 @@ def reidentified(
     seed: int = 0,    # of which others, where a label has more
 ) -> np.ndarray:      # (n,) 1 where its own record is the closest, 0 where not, NaN where the label has too few
     "Whether each reconstruction is closest to its own record among `among` of the same label."
-    drawings, x = (np.reshape(a, (len(a), -1)) for a in (drawings, x))
+    if among < 2: raise InputError("there must be at least two records to tell apart")
+    drawings, x = (np.reshape(a, (len(a), -1)).astype(np.float64) for a in (drawings, x))
     rng, hits = np.random.default_rng(seed), np.full(len(x), np.nan)
     for label in np.unique(y):
         rows = np.flatnonzero(y == label)
         if len(rows) < among: continue
-        apart = ((drawings[rows][:, None] - x[rows][None]) ** 2).mean(2)
+        apart = cdist(drawings[rows], x[rows], "sqeuclidean")
         own = np.diag(apart).copy()
         np.fill_diagonal(apart, np.inf)
         others = np.argsort(rng.random(apart.shape) + 2 * np.eye(len(rows)), axis=1)[:, :among - 1]
@@ -137,10 +141,17 @@ def mean_with_interval(
     level: float = .95, # of the interval
 ) -> tuple:             # (mean, low, high)
     "A mean over records and its bootstrap interval by group."
+    values = np.asarray(values, float)
     there = ~np.isnan(values)
-    weights, known = resampling_weights(len(values), groups, rounds)[:, there], values[there]
-    spread = (weights * known).sum(1) / weights.sum(1)
-    return float(known.mean()), *(float(v) for v in np.quantile(spread, [(1 - level) / 2, (1 + level) / 2]))
+    known, tails = values[there], [(1 - level) / 2, (1 + level) / 2]
+    if set(np.unique(known)) <= {0., 1.}:  # a rate: exact where records are independent, or where resampling can show no spread
+        n = len(known) if groups is None else len(np.unique(np.asarray(groups)[there]))
+        if groups is None or known.mean() in (0, 1):
+            exact = binomtest(round(known.mean() * n), n).proportion_ci(level)
+            return float(known.mean()), float(exact.low), float(exact.high)
+    weights = resampling_weights(len(values), groups, rounds)[:, there]
+    weights = weights[weights.sum(1) > 0]
+    return float(known.mean()), *(float(v) for v in np.quantile((weights * known).sum(1) / weights.sum(1), tails))
 
 def evaluate_inversion(
     attack: Inversion,   # fitted

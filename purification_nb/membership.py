@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STATISTICS', 'ATTACKS', 'FPRS', 'ThreatCard', 'best_threshold', 'Attack', 'LabelAttack', 'modified_entropy',
-           'ThresholdAttack', 'log_features', 'NSH', 'BoostedTrees', 'plot_roc', 'resampling_weights', 'evaluate',
-           'check_resolution', 'planted_leak', 'TrueLabel', 'trial', 'strongest']
+           'ThresholdAttack', 'log_features', 'NSH', 'BoostedTrees', 'Neighbours', 'plot_roc', 'resampling_weights',
+           'evaluate', 'check_resolution', 'planted_leak', 'TrueLabel', 'trial', 'strongest']
 
 # %% ../nbs/04_membership.ipynb #6526c3a4
 import copy
@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.spatial.distance import cdist
 from scipy.special import expit
 from scipy.stats import binomtest, norm
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.metrics import roc_curve
 from torch import nn
 from torch.nn import functional as F
@@ -223,15 +224,56 @@ class BoostedTrees(Attack):
     def score(self, scored): return self.trees_.predict_proba(self.features(scored))[:, 1]
 
 # %% ../nbs/04_membership.ipynb #005a4db3
+class Neighbours(Attack):
+    "A forest on how close a score vector is to known answers with the same predicted label (ours)."
+    name = "neighbours"
+    card = ThreatCard("ours", "the whole score vector, every digit of it", "half of D1 and half of D3, and true labels",
+                      "200 trees on distances to known answers of the same predicted label")
+
+    def _beside(self, asked, known):  # (n, 5): nearest, median and surest known answer of the same label, exact matches, rank by sureness
+        label, rest = asked.scores.argmax(1), _log(1 - asked.scores.max(1))
+        columns = np.tile([3., 3., 3., 0., .5], (len(asked), 1))
+        for given in np.intersect1d(label, known.scores.argmax(1)):
+            mine, there = np.flatnonzero(label == given), known.scores[known.scores.argmax(1) == given]
+            logs = [np.log(np.clip(scores, 1e-12, 1)) for scores in (asked.scores[mine], there)]
+            far = cdist(*logs) / np.sqrt(asked.k)
+            theirs = _log(1 - there.max(1))
+            columns[mine, :3] = np.log(np.c_[far.min(1), np.median(far, 1), far[:, theirs.argmin()]] + 1e-9)
+            columns[mine, 3] = (cdist(asked.scores[mine], there, "chebyshev") < 1e-9).sum(1)
+            columns[mine, 4] = ((theirs < rest[mine, None]) + .5 * (theirs == rest[mine, None])).mean(1)
+        return columns
+
+    def _features(self, asked, members, nonmembers):
+        own = np.c_[asked.scores.argmax(1) == asked.y, confidence(asked.scores, asked.y), _log(1 - asked.scores.max(1))]
+        return np.c_[own, self._beside(asked, members), self._beside(asked, nonmembers)]
+
+    def learn(self, knowledge):
+        rng, features, is_member = np.random.default_rng(knowledge.seed), [], []
+        self.known_ = knowledge.members, knowledge.nonmembers
+        folds = [np.argsort(np.lexsort((rng.random(len(part)), part.y))) % 5 for part in self.known_]
+        for out in range(5):
+            kept = [part[fold != out] for part, fold in zip(self.known_, folds)]
+            for truth, part, fold in zip((1, 0), self.known_, folds):
+                if not (fold == out).any(): continue
+                features.append(self._features(part[fold == out], *kept))
+                is_member.append(np.full(len(features[-1]), truth))
+        self.forest_ = RandomForestClassifier(200, min_samples_leaf=10, class_weight="balanced", random_state=knowledge.seed)
+        self.forest_.fit(np.concatenate(features), np.concatenate(is_member))
+        self.threshold_ = .5
+
+    def score(self, scored): return self.forest_.predict_proba(self._features(scored, *self.known_))[:, 1]
+
+# %% ../nbs/04_membership.ipynb #cb6d7214
 ATTACKS = {
     "label": LabelAttack,
     **{name + end: (lambda name=name, per_class=bool(end): ThresholdAttack(name, per_class)) for end in ("", "_per_class") for name in STATISTICS},
     "nsh": NSH,
     "nsh_log": lambda: NSH(log=True),
     "boosted": BoostedTrees,
+    "neighbours": Neighbours,
 }
 
-# %% ../nbs/04_membership.ipynb #cb6d7214
+# %% ../nbs/04_membership.ipynb #d2f513ba
 def _roc(members, nonmembers, member_weights=None, nonmember_weights=None):  # FPR and TPR at every threshold, one row for each row of weights
     values, place = np.unique(np.concatenate([members, nonmembers]), return_inverse=True)
     place = len(values) - 1 - place  # the highest score first
@@ -250,7 +292,7 @@ def _auc(fpr, tpr): return np.trapezoid(tpr, fpr, axis=1)
 
 def _tpr_at(fpr, tpr, at): return np.where(fpr <= at + 1e-12, tpr, 0).max(1)  # ties count for the defender: no threshold, no catch
 
-# %% ../nbs/04_membership.ipynb #d2f513ba
+# %% ../nbs/04_membership.ipynb #59149d45
 def plot_roc(
     scores: dict,  # name -> (attack scores of members, of non-members)
     ax=None,
@@ -267,7 +309,7 @@ def plot_roc(
     ax.legend(frameon=False, fontsize=7)
     return ax
 
-# %% ../nbs/04_membership.ipynb #c42b7512
+# %% ../nbs/04_membership.ipynb #afabafa8
 def resampling_weights(
     n: int,            # number of records
     groups=None,       # (n, g) ids of what they stem from; none: each for itself
@@ -281,7 +323,7 @@ def resampling_weights(
     counts = rng.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), rounds).astype(float)
     return counts[:, place.reshape(len(groups), -1)].prod(2)
 
-# %% ../nbs/04_membership.ipynb #afabafa8
+# %% ../nbs/04_membership.ipynb #10992466
 FPRS = (.01, .001)
 
 def evaluate(
@@ -296,6 +338,7 @@ def evaluate(
     scores = [attack.score(part) for part in parts]
     weights = [resampling_weights(len(part), part.groups, rounds, seed) for seed, part in enumerate(parts)]
     said = [score >= attack.threshold_ for score in scores]
+    weights = [weight[(weights[0].sum(1) > 0) & (weights[1].sum(1) > 0)] for weight in weights]
     rates = lambda hit, weight: (weight * hit).sum(1) / weight.sum(1)
     tails = [(1 - level) / 2, (1 + level) / 2]
     interval = lambda values: [float(v) for v in np.quantile(values, tails)]
@@ -321,7 +364,7 @@ def check_resolution(
     if nonmembers * fpr < 10 - 1e-9:
         raise InputError(f"a TPR at {fpr:.1%} FPR needs at least {int(np.ceil(10 / fpr))} non-members, there are {nonmembers}: too few to resolve it")
 
-# %% ../nbs/04_membership.ipynb #0657cb3d
+# %% ../nbs/04_membership.ipynb #5d83dec7
 def planted_leak(
     bayes: float,         # the best possible accuracy, at least 0.5
     n: int = 2000,        # records of each of the four kinds
@@ -343,7 +386,7 @@ def planted_leak(
     known_in, held_in, known_out, held_out = draw(apart / 2, 0), draw(apart / 2, 0), draw(-apart / 2, wrong), draw(-apart / 2, wrong)
     return Knowledge(known_in, known_out, seed=seed), held_in, held_out
 
-# %% ../nbs/04_membership.ipynb #82139fb8
+# %% ../nbs/04_membership.ipynb #954e0a9f
 class TrueLabel(Attack):
     "A control of the data: guesses from the true label alone, asking the service nothing."
     name = "true_label"
@@ -357,7 +400,7 @@ class TrueLabel(Attack):
 
     def score(self, scored): return self.share_[scored.y]
 
-# %% ../nbs/04_membership.ipynb #954e0a9f
+# %% ../nbs/04_membership.ipynb #d3a93b44
 def trial(
     attack: Attack,        # fitted or not; a copy is used
     knowledge: Knowledge,  # of this adversary

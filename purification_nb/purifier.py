@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from .classifiers import mlp
 from .data import InputError, Scored, check_scores, write_whole
-from .training import History, adam, fit, seeded
+from .training import History, adam, all_or_nothing, fit, seeded
 
 # %% ../nbs/07_purifier.ipynb #62840281
 PAPER_SIZES = {10: (10, 7, 4, 7, 10), 100: (100, 50, 20, 10, 20, 50, 100), 530: (530, 200, 530)}  # Appendix B
@@ -113,7 +113,7 @@ def choose_training(
     held, kept = np.array_split(order, [len(order) // 5])
     tried, seconds = [], 0.
     for rate in rates:
-        _, history = train_purifier(scored[kept], lam, epochs, rate, seed=seed, held=scored[held], patience=20)
+        with all_or_nothing(): _, history = train_purifier(scored[kept], lam, epochs, rate, seed=seed, held=scored[held], patience=20)
         tried.append((min(history["validation"]), rate, int(np.argmin(history["validation"])) + 1))
         seconds += history.seconds
     _, rate, best = min(tried)
@@ -145,12 +145,16 @@ def limit_decimals(
     decimals: int,  # digits after the point
 ) -> np.ndarray:    # (n, k) still summing to 1, with the same label on top
     "Round all scores down except the top one, which takes the remainder."
-    scores, rows = np.asarray(scores, np.float64), np.arange(len(scores))
-    label = scores.argmax(1)
+    scores, rows = check_scores(scores), np.arange(len(scores))
+    scores, label = scores / scores.sum(1, keepdims=True), scores.argmax(1)
     short = np.floor(scores * 10 ** decimals) / 10 ** decimals
     short[rows, label] = 0
     short[rows, label] = np.round(1 - short.sum(1), decimals)
-    return short
+    tied = short.argmax(1) != label  # another class rounds to the same: one unit of it goes to the label
+    other, unit = short.argmax(1)[tied], 10. ** -decimals
+    short[tied, other] -= unit
+    short[tied, label[tied]] += unit
+    return np.round(short, decimals)
 
 # %% ../nbs/07_purifier.ipynb #62e83953
 @dataclass(eq=False)
@@ -186,19 +190,25 @@ class PurifierDefence:
     "The purifier as a defence: trained on D2's scores, whatever D1's are."
     lam: float = 1.           # weight of the label term
     keep_label: bool = False  # F's label stays on top
-    decimals: int = None      # digits to answer with
+    decimals: int = 2         # digits to answer with; None for all, as the paper has it
     rate: float = None        # Adam's; chosen on D2 when absent
     epochs: int = None        # chosen on D2 when absent
-    paper: bool = False       # the paper's epochs and rate
+    paper: bool = False       # the paper's epochs and rate where none are given
 
     def __call__(self, scored_d1, scored_d2: Scored, seed: int) -> Purifier:
-        training = paper_training(scored_d2.k) if self.paper else {"rate": self.rate, "epochs": self.epochs}
-        seconds = 0.
-        if None in training.values(): training, seconds = choose_training(scored_d2, self.lam, seed=seed)
+        given = {name: value for name, value in (("rate", self.rate), ("epochs", self.epochs)) if value is not None}
+        training, seconds = (paper_training(scored_d2.k) if self.paper else given), 0.
+        if len(training | given) < 2:
+            rates = {"rates": (self.rate,)} if self.rate else {}
+            training, seconds = choose_training(scored_d2, self.lam, seed=seed, **rates)
+        training = training | given
         network, history = train_purifier(scored_d2, self.lam, seed=seed, **training)
         return Purifier(network.eval(), scored_d2.k, self.keep_label, self.decimals, {"lam": self.lam, **training}, seconds + history.seconds, history)
 
-# %% ../nbs/07_purifier.ipynb #afabafa8
+# %% ../nbs/07_purifier.ipynb #10992466
+def _vouched(about):  # a hash over a description, its own entry left out
+    return hashlib.sha256(json.dumps({n: v for n, v in about.items() if n != "about"}, sort_keys=True, default=float).encode()).hexdigest()
+
 def save_purifier(
     purifier: Purifier,
     folder,              # made when absent
@@ -208,8 +218,9 @@ def save_purifier(
     weights = save({name: value.detach().cpu().contiguous() for name, value in purifier.network.state_dict().items()})
     about = {"format": 1, "k": purifier.k, "sizes": purifier_sizes(purifier.k), "keep_label": purifier.keep_label, "decimals": purifier.decimals,
              "settings": purifier.settings, "weights": hashlib.sha256(weights).hexdigest()}
+    text = json.dumps(about | {"about": _vouched(about)}, indent=1, default=float).encode()
     write_whole(folder / "purifier.safetensors", weights)
-    write_whole(folder / "purifier.json", json.dumps(about, indent=1).encode())
+    write_whole(folder / "purifier.json", text)
     return folder
 
 def load_purifier(
@@ -219,9 +230,10 @@ def load_purifier(
     "Read a purifier back; raises `InputError` for anything but a whole one of the right size."
     folder = Path(folder)
     try: about, weights = json.loads((folder / "purifier.json").read_text()), (folder / "purifier.safetensors").read_bytes()
-    except FileNotFoundError as error: raise InputError(f"{folder} holds no purifier: {Path(error.filename).name} is missing") from error
+    except OSError as error: raise InputError(f"{folder} holds no purifier: {Path(error.filename).name} is missing or cannot be read") from error
     except ValueError as error: raise InputError(f"{folder / 'purifier.json'} is cut short or no JSON ({error})") from error
     if not isinstance(about, dict) or about.get("format") != 1: raise InputError(f"{folder / 'purifier.json'} is not a description of a purifier that this version knows")
+    if about.get("about") != _vouched(about): raise InputError(f"{folder / 'purifier.json'} was altered or is not whole")
     if hashlib.sha256(weights).hexdigest() != about["weights"]: raise InputError(f"{folder / 'purifier.safetensors'} is cut short, altered, or belongs to another purifier")
     if k is not None and about["k"] != k: raise InputError(f"this purifier was made for {about['k']} classes, not for {k}")
     network = mlp(about["sizes"], batch_norm=True)

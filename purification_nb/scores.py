@@ -24,7 +24,7 @@ def dispersed_labels(
     spread = [scored.scores[scored.y == label].var(0).sum() if (scored.y == label).sum() > 1 else 0 for label in range(scored.k)]
     return np.argsort(spread)[::-1][:count].tolist()
 
-# %% ../nbs/03_scores.ipynb #fbe066a5
+# %% ../nbs/03_scores.ipynb #b4f4c709
 def confidence(
     scores,        # (n, k)
     y,             # (n,) true labels
@@ -34,7 +34,7 @@ def confidence(
     y, _ = check_labels(y, scores.shape[1])
     return np.take_along_axis(scores, y[:, None], 1)[:, 0]
 
-# %% ../nbs/03_scores.ipynb #712e9d7c
+# %% ../nbs/03_scores.ipynb #75ea117a
 def normalised_entropy(
     scores,       # (n, k)
 ) -> np.ndarray:  # (n,) between 0 (sure) and 1 (no idea)
@@ -42,7 +42,7 @@ def normalised_entropy(
     scores = check_scores(scores)
     return np.abs(xlogy(scores, scores).sum(1)) / np.log(scores.shape[1])
 
-# %% ../nbs/03_scores.ipynb #e79a6e49
+# %% ../nbs/03_scores.ipynb #c5c71844
 BINS = np.linspace(0, 1, 51)  # width 0.02, as in the paper's drawings
 
 def frequencies(
@@ -53,7 +53,7 @@ def frequencies(
     if values.min() < 0 or values.max() > 1 + 1e-9: raise InputError("frequencies are taken of values between 0 and 1")
     return np.histogram(np.clip(values, 0, 1), BINS)[0] / len(values)
 
-# %% ../nbs/03_scores.ipynb #c5c71844
+# %% ../nbs/03_scores.ipynb #f34f19fe
 def plot_frequencies(
     members,            # (n,) values of members, between 0 and 1
     nonmembers,         # (m,) values of non-members
@@ -69,7 +69,7 @@ def plot_frequencies(
     ax.set_xlabel(what); ax.set_ylabel("share of records"); ax.legend(frameon=False, fontsize=8)
     return ax
 
-# %% ../nbs/03_scores.ipynb #04875f6e
+# %% ../nbs/03_scores.ipynb #e0fd9503
 def gaps(
     members,     # (n,) values of members, between 0 and 1
     nonmembers,  # (m,) values of non-members
@@ -78,7 +78,7 @@ def gaps(
     apart = np.abs(frequencies(members) - frequencies(nonmembers))
     return float(apart.max()), float(apart.mean())
 
-# %% ../nbs/03_scores.ipynb #614e38ed
+# %% ../nbs/03_scores.ipynb #4243d3ea
 def dispersion(
     scores,   # (n, k)
 ) -> float:   # 0 where all vectors of a label are equal; at most sqrt(2)
@@ -90,7 +90,7 @@ def dispersion(
     np.add.at(means, label, scores)
     return float(np.sqrt(np.mean(((scores - (means / np.maximum(sizes, 1)[:, None])[label]) ** 2).sum(1))))
 
-# %% ../nbs/03_scores.ipynb #74c4cabd
+# %% ../nbs/03_scores.ipynb #62e83953
 def plot_tsne(
     members: Scored,     # to draw in one colour
     nonmembers: Scored,  # and in the other
@@ -104,14 +104,15 @@ def plot_tsne(
     ax = ax or plt.subplots(figsize=(3.4, 2.8))[1]
     cut = lambda scored: scored if labels is None else scored[np.isin(scored.y, labels)]
     members, nonmembers = cut(members), cut(nonmembers)
-    both = join(members, nonmembers).scores
-    flat = TSNE(perplexity=min(30, (len(both) - 1) / 3), random_state=seed, init="random").fit_transform(both)
+    different, place = np.unique(join(members, nonmembers).scores, axis=0, return_inverse=True)  # equal vectors are one point
+    if len(different) < 3: flat = np.c_[place, np.zeros(len(place))].astype(float)
+    else: flat = TSNE(perplexity=min(30, (len(different) - 1) / 3), random_state=seed, init="random").fit_transform(different)[place.ravel()]
     for part, name, colour, mark in ((flat[:len(members)], "members", MEMBER, "o"), (flat[len(members):], "non-members", NONMEMBER, "^")):
         ax.scatter(*part.T, s=9, marker=mark, color=colour, alpha=.6, lw=0, label=name)
     ax.set_xticks([]); ax.set_yticks([]); ax.legend(frameon=False, fontsize=7)
     return ax
 
-# %% ../nbs/03_scores.ipynb #6e7ccd54
+# %% ../nbs/03_scores.ipynb #917c4f79
 def distortion(
     before,        # (n, k) scores without the defence
     after,         # (n, k) scores with it

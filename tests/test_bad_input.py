@@ -12,7 +12,8 @@ import pytest
 
 from purification_nb import data, purifier
 from purification_nb.audit import audit, check_writable
-from purification_nb.classifiers import Predictor
+from purification_nb.baselines import one_hot
+from purification_nb.classifiers import MLPTarget, Predictor, Recipe
 from purification_nb.data import InputError, Records, Scored, Split, check_scores, load, split_records, split_sets
 
 RNG = np.random.default_rng(0)
@@ -74,6 +75,13 @@ def test_a_purifier_description_that_is_cut_short(saved):
     about = saved / "purifier.json"
     about.write_text(about.read_text()[:40])
     with pytest.raises(InputError, match="cut short"):
+        purifier.load_purifier(saved)
+
+
+def test_an_edited_purifier_description(saved):
+    about = saved / "purifier.json"
+    about.write_text(about.read_text().replace('"k": 10', '"k": 30'))
+    with pytest.raises(InputError, match="altered"):
         purifier.load_purifier(saved)
 
 
@@ -139,6 +147,24 @@ def test_an_unwritable_out_is_noticed_first(tmp_path):
         check_writable(tmp_path / "file" / "report")
     check_writable(tmp_path / "new" / "report")
     assert os.listdir(tmp_path) == ["file"]  # asking makes nothing
+
+
+def test_an_out_that_others_own_is_noticed_first(tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o700)
+    if os.geteuid() != 0:
+        locked.chmod(0o500)
+    code = ("import os, sys; os.geteuid() or os.setuid(65534)\nfrom purification_nb.audit import check_writable\n"
+            f"from purification_nb.data import refused\nprint(refused(lambda: check_writable({str(locked / 'report')!r})))")
+    # imports come after giving up root, so the library must be readable to everyone; where it is not, they come before
+    code = "import purification_nb.audit\n" + code
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "cannot write" in done.stdout, done.stderr
+
+
+def test_a_defended_service_is_not_called_none():
+    with pytest.raises(InputError, match="give it a name"):
+        audit("digits", [Recipe(MLPTarget(), one_hot)], "label")
 
 
 @pytest.mark.parametrize("arguments, says", [

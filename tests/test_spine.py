@@ -13,7 +13,7 @@ from purification_nb import audit as module
 COMMAND = Path(sys.executable).with_name("purification-nb")
 RECIPES = {"none", "one_hot", "constant_per_label", "release_below", "purifier", "purifier_keep_label"}
 THRESHOLDS = [name + end for name in ("confidence", "entropy", "modified_entropy") for end in ("", "_per_class")]
-ATTACKS = {None, "label", *THRESHOLDS, "nsh_log", "boosted", "inversion", "strongest"}
+ATTACKS = {None, "label", *THRESHOLDS, "nsh_log", "boosted", "neighbours", "inversion", "strongest"}
 METRICS = {"accuracy", "auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001", "inversion_error_members", "inversion_error_nonmembers",
            "train_accuracy", "test_accuracy", "label_flips_members", "label_flips_nonmembers", "distortion_l1", "distortion_l2",
            "distortion_l1_members", "distortion_l2_members", "dispersion", "reidentified_members", "reidentified_nonmembers",
