@@ -17,6 +17,7 @@ import tarfile
 import tempfile
 import urllib.request
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,8 @@ class Scored:
         scores = check_scores(self.scores)
         y, _ = check_labels(self.y, scores.shape[1])
         if len(scores) != len(y): raise InputError(f"{len(scores)} rows of scores but {len(y)} labels")
+        for name in ("x", "groups"):
+            if getattr(self, name) is not None and len(getattr(self, name)) != len(y): raise InputError(f"{len(getattr(self, name))} rows of {name} for {len(y)} rows of scores")
         object.__setattr__(self, "scores", scores); object.__setattr__(self, "y", y)
 
     @property
@@ -164,10 +167,10 @@ class Split:
     def __repr__(self): return f"Split({self.name}: " + ", ".join(f"{p} {len(getattr(self, p))}" for p in PARTS) + ")"
 
 # %% ../nbs/00_data.ipynb #614e38ed
-def _origins(records) -> set:  # ids of what the records stem from: their groups, else their very bytes
-    if records.groups is not None: return set(np.unique(records.groups).tolist())
+def _origins(records) -> set:  # ids of what the records stem from: their groups, and their very bytes
     rows = np.ascontiguousarray(records.x.reshape(len(records), -1))
-    return {hashlib.sha1(row.tobytes()).digest() for row in rows}
+    named = set() if records.groups is None else set(np.unique(records.groups).tolist())
+    return named | {hashlib.sha1(row.tobytes()).digest() for row in rows}
 
 def check_disjoint(
     split: Split,  # the parts to compare
@@ -308,7 +311,7 @@ def fetch(
         return content
     try:
         with urllib.request.urlopen(ARCHIVE_SOURCE + file, timeout=60) as answer: content = answer.read()
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise DataUnavailable(f"{file} is not in {data_folder()} and could not be downloaded ({error}); put it there by hand or point PURIFICATION_NB_DATA to a folder that has it") from error
     if git_blob_hash(content) != want: raise DataUnavailable(f"what {ARCHIVE_SOURCE + file} answered is not the published file; nothing was kept, try again")
     write_whole(path, content)

@@ -135,16 +135,16 @@ def inversion_error(
     return ((np.reshape(drawings, (len(x), -1)) - np.reshape(x, (len(x), -1))) ** 2).mean(1)
 
 def mean_with_interval(
-    values,             # (n,) one number a record; NaN where there is none
+    values,             # (n,) one number a record; NaN where there is none; True or False for a rate
     groups=None,        # (n, g) what records stem from
     rounds: int = 300,  # bootstrap resamplings
     level: float = .95, # of the interval
 ) -> tuple:             # (mean, low, high)
     "A mean over records and its bootstrap interval by group."
-    values = np.asarray(values, float)
+    is_rate, values = np.asarray(values).dtype == bool, np.asarray(values, float)
     there = ~np.isnan(values)
     known, tails = values[there], [(1 - level) / 2, (1 + level) / 2]
-    if set(np.unique(known)) <= {0., 1.}:  # a rate: exact where records are independent, or where resampling can show no spread
+    if is_rate:  # a rate: exact where records are independent, or where resampling can show no spread
         n = len(known) if groups is None else len(np.unique(np.asarray(groups)[there]))
         if groups is None or known.mean() in (0, 1):
             exact = binomtest(round(known.mean() * n), n).proportion_ci(level)

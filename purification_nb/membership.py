@@ -47,12 +47,14 @@ def best_threshold(
     nonmembers,  # (m,) attack scores of known non-members
 ) -> float:      # at or above it: member
     "The threshold with the best balanced accuracy on known records."
+    if not len(members) or not len(nonmembers): raise InputError("a threshold needs known members and known non-members, at least one of each")
     values = np.concatenate([members, nonmembers])
     is_member = np.repeat([1, 0], [len(members), len(nonmembers)])
     fpr, tpr, thresholds = roc_curve(is_member, values, drop_intermediate=False)
     best = int(np.argmax(tpr - fpr))
     here, below = thresholds[best], thresholds[min(best + 1, len(thresholds) - 1)]
-    return float(here if not np.isfinite(here) else (here + below) / 2)
+    middle = (here + below) / 2
+    return float(middle if np.isfinite(here) and middle > below else here)
 
 # %% ../nbs/04_membership.ipynb #e79a6e49
 class Attack:
@@ -155,7 +157,7 @@ class NSH(Attack):
     def __init__(
         self,
         log: bool = False,   # log-scores and the true class's score as well: `nsh_log`; else as published
-        updates: int = None, # at most so many batches; 2,400 as published, 300 for `nsh_log`
+        updates: int = None, # at most so many batches; 2,400 with the published inputs, 300 for `nsh_log`
     ):
         self.log, self.name = log, "nsh_log" if log else "nsh"
         self.updates = updates or (300 if log else 2400)
@@ -203,9 +205,9 @@ def _quiet(layer):  # the published initial weights
 
 # %% ../nbs/04_membership.ipynb #6e7ccd54
 class BoostedTrees(Attack):
-    "Gradient-boosted trees on a dozen features of the score vector (ours)."
+    "Gradient-boosted trees on ten features of the score vector (ours)."
     name = "boosted"
-    card = ThreatCard("ours; trees as in Salem et al. 2019 and others", "the whole score vector, every digit of it",
+    card = ThreatCard("ours", "the whole score vector",
                       "half of D1 and half of D3, and true labels", "60 small boosted trees")
 
     def features(self, scored):
@@ -279,10 +281,10 @@ def _roc(members, nonmembers, member_weights=None, nonmember_weights=None):  # F
     place = len(values) - 1 - place  # the highest score first
     curves = []
     for where, weights in ((place[len(members):], nonmember_weights), (place[:len(members)], member_weights)):
-        weights = np.ones((1, len(where))) if weights is None else np.asarray(weights, float)
+        weights = np.ones((1, len(where))) if weights is None else weights
         order = np.argsort(where, kind="stable")
         heaped = np.zeros((len(weights), len(values) + 1))
-        np.cumsum(weights[:, order], 1, out=weights)
+        weights = np.cumsum(weights[:, order], 1)
         last = np.searchsorted(where[order], np.arange(len(values)), side="right")
         heaped[:, 1:] = np.concatenate([np.zeros((len(weights), 1)), weights], 1)[:, last]
         curves.append(heaped / heaped[:, -1:])
@@ -336,6 +338,7 @@ def evaluate(
     "Accuracy, AUC and TPR at low FPRs, with intervals."
     parts = members, nonmembers
     scores = [attack.score(part) for part in parts]
+    if not all(np.isfinite(score).all() for score in scores): raise InputError(f"the attack {attack.name} gave scores that are NaN or infinite")
     weights = [resampling_weights(len(part), part.groups, rounds, seed) for seed, part in enumerate(parts)]
     said = [score >= attack.threshold_ for score in scores]
     weights = [weight[(weights[0].sum(1) > 0) & (weights[1].sum(1) > 0)] for weight in weights]
@@ -343,7 +346,7 @@ def evaluate(
     tails = [(1 - level) / 2, (1 + level) / 2]
     interval = lambda values: [float(v) for v in np.quantile(values, tails)]
     value = (said[0].mean() + 1 - said[1].mean()) / 2
-    if members.groups is None and len(members) == len(nonmembers):
+    if all(part.groups is None for part in parts) and len(members) == len(nonmembers):
         exact = binomtest(int(said[0].sum() + (~said[1]).sum()), 2 * len(members)).proportion_ci(level)
         result = {"accuracy": (float(value), float(exact.low), float(exact.high), None)}
     else: result = {"accuracy": (float(value), *interval((rates(said[0], weights[0]) + 1 - rates(said[1], weights[1])) / 2), None)}
@@ -373,7 +376,9 @@ def planted_leak(
     seed: int = 0,
 ) -> tuple:               # (`Knowledge`, held-out members, held-out non-members)
     "Score vectors that leak membership with a known Bayes-optimal accuracy; 0.5 is the no-leak control."
+    if not .5 <= bayes < 1 or k < 2: raise InputError(f"a planted leak has a Bayes accuracy from 0.5 to below 1 and at least 2 classes, not {bayes} and {k}")
     rng, apart = np.random.default_rng(seed), 0. if by_label else 2 * norm.ppf(bayes)
+    base = min(.2, 2 - 2 * bayes) if by_label else 0.  # how often members are classified wrongly
     def draw(shift, wrong):
         y = rng.integers(0, k, n)
         top = expit(3 + rng.normal(shift, 1, n))
@@ -382,8 +387,8 @@ def planted_leak(
         if not by_label: top = np.maximum(top, 1 / k); scores = np.repeat((1 - top)[:, None] / (k - 1), k, 1)
         scores[np.arange(n), label] = top
         return Scored(scores, y)
-    wrong = 2 * bayes - 1 if by_label else 0
-    known_in, held_in, known_out, held_out = draw(apart / 2, 0), draw(apart / 2, 0), draw(-apart / 2, wrong), draw(-apart / 2, wrong)
+    wrong = base + 2 * bayes - 1 if by_label else 0.
+    known_in, held_in, known_out, held_out = draw(apart / 2, base), draw(apart / 2, base), draw(-apart / 2, wrong), draw(-apart / 2, wrong)
     return Knowledge(known_in, known_out, seed=seed), held_in, held_out
 
 # %% ../nbs/04_membership.ipynb #954e0a9f
@@ -395,7 +400,7 @@ class TrueLabel(Attack):
 
     def learn(self, knowledge):
         inside, outside = (np.bincount(part.y, minlength=part.k) / len(part) for part in (knowledge.members, knowledge.nonmembers))
-        self.share_ = inside / np.maximum(inside + outside, 1e-12)
+        self.share_ = np.where(inside + outside > 0, inside / np.maximum(inside + outside, 1e-12), .5)
         self.threshold_ = .5
 
     def score(self, scored): return self.share_[scored.y]

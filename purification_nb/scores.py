@@ -13,7 +13,7 @@ from scipy.special import xlogy
 from .data import InputError, Scored, check_labels, check_scores, join
 
 # %% ../nbs/03_scores.ipynb #56d4aca5
-MEMBER, NONMEMBER = "#b2182b", "#2166ac"  # in every figure; also told apart in grey and by the colour-blind
+MEMBER, NONMEMBER = "#b2182b", "#2166ac"  # in every figure; line style or marker differs too
 
 # %% ../nbs/03_scores.ipynb #18e7bf67
 def dispersed_labels(
@@ -81,7 +81,7 @@ def gaps(
 # %% ../nbs/03_scores.ipynb #4243d3ea
 def dispersion(
     scores,   # (n, k)
-) -> float:   # 0 where all vectors of a label are equal; at most sqrt(2)
+) -> float:   # 0 where all vectors of a label are equal; below 1
     "Within-label spread: root mean squared distance to the mean vector of the same predicted label (ours)."
     scores = check_scores(scores)
     label = scores.argmax(1)

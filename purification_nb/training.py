@@ -68,13 +68,13 @@ class History:
     interrupted: bool = False                   # somebody stopped it
     cached: bool = False                        # nothing was trained now: it was remembered
 
-    def __getitem__(self, name) -> list: return [epoch[name] for epoch in self.epochs]
+    def __getitem__(self, name) -> list: return [epoch[name] for epoch in self.epochs if name in epoch]
 
     def plot(self, ax=None):
         "Each loss over the epochs; returns the Axes."
         import matplotlib.pyplot as plt
         ax = ax or plt.subplots(figsize=(4, 2.4))[1]
-        for name in self.epochs[0]: ax.plot(range(1, len(self.epochs) + 1), self[name], label=name)
+        for name in (self.epochs[0] if self.epochs else ()): ax.plot(range(1, len(self[name]) + 1), self[name], label=name)
         ax.set_xlabel("epoch"); ax.set_ylabel("loss"); ax.legend(frameon=False, fontsize=8)
         return ax
 
@@ -88,7 +88,7 @@ def fingerprint(
     return digest.hexdigest()
 
 def _feed(digest, part):
-    if isinstance(part, nn.Module): part = part.state_dict()
+    if isinstance(part, nn.Module): _feed(digest, repr(part)); part = part.state_dict()
     if isinstance(part, torch.Tensor): part = part.detach().cpu().numpy()
     if isinstance(part, np.ndarray):
         digest.update(f"array {part.dtype} {part.shape}".encode()); digest.update(np.ascontiguousarray(part).tobytes())
@@ -105,8 +105,9 @@ def _feed(digest, part):
 @contextmanager
 def _no_grad_eval(network):  # evaluation mode without gradients, and back
     network.eval()
-    with torch.no_grad(): yield
-    network.train()
+    try:
+        with torch.no_grad(): yield
+    finally: network.train()
 
 def _library_version():  # a hash of the modules that train something, and of torch
     import purification_nb
@@ -162,6 +163,7 @@ def fit(
     progress: str = None,   # a title; given, a progress bar is shown
 ) -> History:
     "Train a network; an interruption keeps what was learnt so far."
+    if len({len(a) for a in arrays}) != 1 or not len(arrays[0]): raise InputError(f"fit needs arrays of one length, at least 1; these have {[len(a) for a in arrays]}")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if made_of is not None:
         key = fingerprint(_library_version(), network, list(arrays), epochs, batch_size, seed, patience, _arithmetic(device), made_of)

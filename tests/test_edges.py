@@ -72,7 +72,8 @@ def test_settings_given_are_settings_used():
 
 
 def test_intervals_of_rates_and_of_few_groups():
-    never = mean_with_interval(np.zeros(600))
+    never = mean_with_interval(np.zeros(600, bool))
     assert never[0] == never[1] == 0 and .001 < never[2] < .02  # none in 600 is not never
+    assert mean_with_interval(np.zeros(600)) == (0, 0, 0)  # a distortion that is nowhere is no rate
     assert np.isfinite(mean_with_interval(np.arange(4.), [[0, 1], [2, 3], [4, 5], [6, 7]])).all()
     assert np.isnan(reidentified(np.zeros((12, 2)), np.random.default_rng(0).random((12, 2)), np.r_[np.zeros(10), 1, 1]))[-2:].all()
