@@ -24,15 +24,16 @@ help: ## list the goals
 demo: $(RUNTIME) ## install the library and audit digit_pairs, three seeds; the report lands in audit-report/
 	$(BIN)/purification-nb audit
 
+# One notebook a core is enough: inside them joblib works in the same process (and leaves no idle workers to wait for).
 test: export OMP_NUM_THREADS := 1
 test: $(DEV) ## all that must hold: library = export, every notebook's cells, tests/
 	@$(BIN)/python dev/notebooks.py exported
-	$(BIN)/python dev/bounded.py 1500 $(BIN)/nbdev_test --n_workers 2 --timing
+	LOKY_MAX_CPU_COUNT=1 $(BIN)/python dev/bounded.py 1500 $(BIN)/nbdev_test --n_workers 2 --timing
 	$(BIN)/pytest tests/ -q
 
 test-slow: export OMP_NUM_THREADS := 1
 test-slow: $(DEV) ## every notebook's cells, with those flagged slow
-	$(BIN)/nbdev_test --n_workers 2 --timing --flags slow
+	LOKY_MAX_CPU_COUNT=1 $(BIN)/nbdev_test --n_workers 2 --timing --flags slow
 
 notebooks: export OMP_NUM_THREADS := 1
 notebooks: $(DEV) ## run every notebook in place and save its outputs; NB=nbs/04_membership.ipynb for one
