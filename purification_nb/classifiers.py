@@ -134,7 +134,7 @@ class Recipe:
         seconds = getattr(score_map, "seconds", time.perf_counter() - start)
         return replace(predictor, score_map=score_map, info={**predictor.info, "defence_seconds": seconds})
 
-# %% ../nbs/02_classifiers.ipynb #74c4cabd
+# %% ../nbs/02_classifiers.ipynb #8b0fcb1a
 @dataclass(frozen=True, eq=False)
 class Knowledge:
     "What this adversary has; None for what it lacks."
@@ -142,7 +142,8 @@ class Knowledge:
     nonmembers: Scored = None    # D'_A: known non-members, likewise
     query: Callable = None       # x -> scores: the service itself
     recipe: Recipe = None        # how it believes the service is made; the true recipe if it is adaptive
-    candidates: Records = None   # records to train shadow models on
+    candidates: Records = None   # records to train shadow models on, those in question among them; whose are members it does not say
+    shadows: object = None       # shadow models that stand ready (chapter 5); else an attack trains its own
     reference: Records = None    # D2, for an adversary who has it
     auxiliary: Scored = None     # records with the service's answers, to learn inversion from
     other: object = None         # another data set, for attacks that transfer
@@ -156,13 +157,14 @@ class Knowledge:
         if missing := [name for name in needs if getattr(self, name) is None]:
             raise InputError(f"not applicable: this attack needs {', '.join(missing)}, which this adversary does not have")
 
-# %% ../nbs/02_classifiers.ipynb #6e7ccd54
+# %% ../nbs/02_classifiers.ipynb #a7d25b73
 def knowledge_of(
     split,            # the data, in its roles
     predictor,        # the service under attack
     recipe=None,      # what the adversary believes the service is made by
     seed: int = 0,    # of whatever it trains
 ) -> Knowledge:
-    "The adversary of the paper's section V: both known halves, and the service to query."
+    "The adversary of the paper's section V: both known halves, and the service to query; candidates and D2 for attacks that need them."
     members, nonmembers = predictor.answer(split.known_members), predictor.answer(split.known_nonmembers)
-    return Knowledge(members, nonmembers, predictor, recipe, auxiliary=join(members, nonmembers), seed=seed)
+    return Knowledge(members, nonmembers, predictor, recipe, candidates=join(split.d1, split.d3), reference=split.d2,
+                     auxiliary=join(members, nonmembers), seed=seed)
