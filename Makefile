@@ -15,7 +15,7 @@ export PURIFICATION_NB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help demo test test-slow notebooks export readme wheel clean-cache
+.PHONY: help demo test test-slow notebooks export readme wheel bench clean-cache
 .DEFAULT_GOAL := help
 
 help: ## list the goals
@@ -47,6 +47,9 @@ readme: $(DEV) ## write README.md from nbs/index.ipynb
 
 wheel: $(DEV) ## build the wheel and the sdist in dist/
 	$(BIN)/python -m build
+
+bench: $(DEV) ## measure speed, as ratios in one run; see benchmarks/README.md
+	$(BIN)/python benchmarks/shadows.py
 
 clean-cache: ## forget the trained models
 	rm -rf "$(PURIFICATION_NB_CACHE)"

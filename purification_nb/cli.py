@@ -21,12 +21,14 @@ def _fail(error, code=2):
     typer.echo(f"purification-nb: {error}", err=True)
     raise typer.Exit(code)
 
-# %% ../nbs/13_cli.ipynb #62840281
+# %% ../nbs/13_cli.ipynb #60932616
 @app.command("audit")
 def audit_command(
     data: Annotated[str, typer.Option(help="digit_pairs, digits, location30, or the path of an .npz with x and y.")] = "digit_pairs",
     recipes: Annotated[Optional[str], typer.Option(help="Defences to compare: names with commas, or all. Default: none, one_hot, constant_per_label, release_below, purifier, purifier_keep_label.")] = None,
-    attacks: Annotated[Optional[str], typer.Option(help="Attacks to run: names with commas, or all. Default: all but nsh, which is slow: label, confidence, entropy, modified_entropy (each also with _per_class), nsh_log, boosted, neighbours, inversion.")] = None,
+    attacks: Annotated[Optional[str], typer.Option(help="Attacks to run: names with commas, or all. Default: those that need neither shadow models nor repeated questions: label, confidence, entropy, modified_entropy (each also with _per_class), nsh_log, boosted, neighbours, inversion.")] = None,
+    shadows: Annotated[Optional[int], typer.Option(min=2, help="Shadow models for the attacks that train them (mlleaks, lira, rmia). Default: 16, at full scale 64.")] = None,
+    other: Annotated[Optional[str], typer.Option(help="Another data set, for mlleaks_2. Default: location30 where it can be had, or digit_pairs.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How often to repeat everything, each time with the data split anew.")] = 3,
     out: Annotated[str, typer.Option(help="Folder for report.html, audit.json and table.md.")] = "audit-report",
     scale: Annotated[Optional[str], typer.Option(help="lesson (minutes) or full (a wider search). Default: PURIFICATION_NB_SCALE, else lesson.")] = None,
@@ -38,7 +40,7 @@ def audit_command(
     from purification_nb import audit as module
     try:
         module.check_writable(out)
-        found = module.audit(data, recipes, attacks, seeds, jobs=jobs)
+        found = module.audit(data, recipes, attacks, seeds, shadows=shadows, other=other, jobs=jobs)
         folder = module.save(found, out)
     except InputError as error: _fail(error)
     except KeyboardInterrupt: _fail("stopped; what was trained is remembered, and the same command goes on from there", 130)

@@ -453,18 +453,18 @@ class TrueLabel(Attack):
 
     def score(self, scored): return self.share_[scored.y]
 
-# %% ../nbs/04_membership.ipynb #d3a93b44
+# %% ../nbs/04_membership.ipynb #930a5067
 def trial(
     attack: Attack,        # fitted or not; a copy is used
     knowledge: Knowledge,  # of this adversary
-) -> float:                # balanced accuracy, two-fold, on known records
+) -> float:                # balanced accuracy on known records, three-fold
     "What the adversary can tell of an attack's strength without the held-out halves."
     knowledge.check(("members", "nonmembers"))
-    rng, found = np.random.default_rng(knowledge.seed), []
-    halves = [np.array_split(rng.permutation(len(part)), 2) for part in (knowledge.members, knowledge.nonmembers)]
-    for fold in (0, 1):
-        learn = [part[half[fold]] for part, half in zip((knowledge.members, knowledge.nonmembers), halves)]
-        test = [part[half[1 - fold]] for part, half in zip((knowledge.members, knowledge.nonmembers), halves)]
+    rng, parts, found = np.random.default_rng(knowledge.seed), (knowledge.members, knowledge.nonmembers), []
+    thirds = [np.array_split(rng.permutation(len(part)), 3) for part in parts]
+    for out in range(3):
+        learn = [part[np.concatenate(third[:out] + third[out + 1:])] for part, third in zip(parts, thirds)]
+        test = [part[third[out]] for part, third in zip(parts, thirds)]
         fitted = copy.copy(attack).fit(replace(knowledge, members=learn[0], nonmembers=learn[1]))
         found.append((fitted.predict(test[0]).mean() + 1 - fitted.predict(test[1]).mean()) / 2)
     return float(np.mean(found))
@@ -473,5 +473,5 @@ def strongest(
     attacks: list,         # fitted attacks
     knowledge: Knowledge,  # of this adversary
 ) -> Attack:               # one of them
-    "The attack that does best on known records, by two-fold cross-validation."
+    "The attack that does best on known records, by three-fold cross-validation."
     return max(attacks, key=lambda attack: trial(attack, knowledge))

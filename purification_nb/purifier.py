@@ -7,11 +7,11 @@ __all__ = ['PAPER_SIZES', 'Batch', 'purifier_sizes', 'purifier_loss', 'Player', 
            'paper_training', 'keep_labels', 'limit_decimals', 'Purifier', 'PurifierDefence', 'save_purifier',
            'load_purifier']
 
-# %% ../nbs/07_purifier.ipynb #6526c3a4
+# %% ../nbs/07_purifier.ipynb #cf08f203
 import hashlib
 import json
 from collections import namedtuple
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +156,7 @@ def limit_decimals(
     short[tied, label[tied]] += unit
     return np.round(short, decimals)
 
-# %% ../nbs/07_purifier.ipynb #62e83953
+# %% ../nbs/07_purifier.ipynb #3a66d5f8
 @dataclass(eq=False)
 class Purifier:
     "A trained purifier: scores in, purified scores out."
@@ -166,6 +166,7 @@ class Purifier:
     decimals: int = None        # digits to answer with; none: all
     settings: dict = field(default_factory=dict)  # what it was trained with
     seconds: float = 0.         # what its training took, the choice of settings included
+    refit: object = None        # the defence that made it, with its settings as chosen: to train it again on a shadow
     history: History = field(default=None, repr=False)
 
     @torch.inference_mode()
@@ -184,7 +185,7 @@ class Purifier:
         if self.keep_label: purified = keep_labels(purified, scores)
         return purified if self.decimals is None else limit_decimals(purified, self.decimals)
 
-# %% ../nbs/07_purifier.ipynb #6e7ccd54
+# %% ../nbs/07_purifier.ipynb #3f0ba5ff
 @dataclass(frozen=True)
 class PurifierDefence:
     "The purifier as a defence: trained on D2's scores, whatever D1's are."
@@ -203,7 +204,7 @@ class PurifierDefence:
             training, seconds = choose_training(scored_d2, self.lam, seed=seed, **rates)
         training = training | given
         network, history = train_purifier(scored_d2, self.lam, seed=seed, **training)
-        return Purifier(network.eval(), scored_d2.k, self.keep_label, self.decimals, {"lam": self.lam, **training}, seconds + history.seconds, history)
+        return Purifier(network.eval(), scored_d2.k, self.keep_label, self.decimals, {"lam": self.lam, **training}, seconds + history.seconds, replace(self, **training), history)
 
 # %% ../nbs/07_purifier.ipynb #10992466
 def _vouched(about):  # a hash over a description, its own entry left out

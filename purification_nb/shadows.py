@@ -40,7 +40,7 @@ def draw_halves(
     if count > 1: chosen = [half for one in chosen for half in (one, ~one)]
     return np.array([half[place].all(1) for half in chosen]), np.array([~half[place].any(1) for half in chosen])
 
-# %% ../nbs/05_shadows.ipynb #4a7f3354
+# %% ../nbs/05_shadows.ipynb #b78718b2
 def _bytes(x): return [row.tobytes() for row in np.ascontiguousarray(np.reshape(x, (len(x), -1)), np.float32)]
 
 def log_odds(
@@ -50,6 +50,12 @@ def log_odds(
     "How sure the service is of the truth, on a scale without ends."
     features = log_features(scores, y)
     return features[:, -2] - features[:, -1]
+
+def _once(store, key, make):  # what was made for an equal key before, or made now
+    for known, value in store:
+        if known is key or known == key: return value
+    store.append((key, make()))
+    return store[-1][1]
 
 @dataclass(eq=False)
 class Shadows:
@@ -64,7 +70,7 @@ class Shadows:
         self.count = self.count or (16 if scale() == "lesson" else 64)
         self.inside, self.outside = draw_halves(self.candidates, self.count, self.seed)
         self.place_ = {name: i for i, name in enumerate(_bytes(self.candidates.x))}
-        self.targets_, self.services_, self.log_odds_ = {}, {}, {}
+        self.targets_, self.services_, self.log_odds_ = [], [], []
 
     def _seed(self, i): return 10_000 + 1000 * self.seed + i  # no shadow begins with the weights of a target
 
@@ -74,10 +80,8 @@ class Shadows:
         progress=None,       # title of a progress bar
     ) -> list:               # a `Predictor` each
         "The bare shadow models."
-        if target not in self.targets_:
-            calls = [(target, self.candidates[rows], self.reference, self._seed(i)) for i, rows in enumerate(self.inside)]
-            self.targets_[target] = side_by_side(calls, self.jobs, progress)
-        return self.targets_[target]
+        calls = ((target, self.candidates[rows], self.reference, self._seed(i)) for i, rows in enumerate(self.inside))
+        return _once(self.targets_, target, lambda: side_by_side(calls, self.jobs, progress))
 
     def services(
         self,
@@ -86,25 +90,24 @@ class Shadows:
         "The shadow models behind the recipe's defence, re-fitted for each."
         targets = self.targets(recipe.target)
         if recipe.defence is undefended: return targets
-        if recipe not in self.services_:
-            if self.reference is None: raise InputError("not applicable: to re-fit a defence the adversary needs a reference set, which it does not have")
-            made, defence = [], recipe.defence
-            with one_thread():
-                for i, (predictor, rows) in enumerate(zip(targets, self.inside)):
-                    score_map = defence(predictor.answer(self.candidates[rows]), predictor.answer(self.reference), self._seed(i))
-                    defence = getattr(score_map, "refit", defence)  # settings chosen for the first serve the others too
-                    made.append(replace(predictor, score_map=score_map))
-            self.services_[recipe] = made
-        return self.services_[recipe]
+        if self.reference is None: raise InputError("not applicable: to re-fit a defence the adversary needs a reference set, which it does not have")
+        return _once(self.services_, recipe, lambda: self._defended(targets, recipe.defence))
+
+    def _defended(self, targets, defence):
+        made = []
+        with one_thread():
+            for i, (predictor, rows) in enumerate(zip(targets, self.inside)):
+                score_map = defence(predictor.answer(self.candidates[rows]), predictor.answer(self.reference), self._seed(i))
+                defence = getattr(score_map, "refit", defence)  # settings chosen for the first serve the others too
+                made.append(replace(predictor, score_map=score_map))
+        return made
 
     def log_odds(
         self,
         recipe,            # how the adversary believes the service is made
     ) -> np.ndarray:       # (count, n) for every shadow and candidate
         "What each shadow says of the true class of each candidate."
-        if recipe not in self.log_odds_:
-            self.log_odds_[recipe] = np.stack([log_odds(service(self.candidates.x), self.candidates.y) for service in self.services(recipe)])
-        return self.log_odds_[recipe]
+        return _once(self.log_odds_, recipe, lambda: np.stack([log_odds(service(self.candidates.x), self.candidates.y) for service in self.services(recipe)]))
 
     def rehearsals(
         self,

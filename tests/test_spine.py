@@ -16,7 +16,7 @@ THRESHOLDS = [name + end for name in ("confidence", "entropy", "modified_entropy
 ATTACKS = {None, "label", *THRESHOLDS, "nsh_log", "boosted", "neighbours", "inversion", "strongest"}
 METRICS = {"accuracy", "auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001", "inversion_error_members", "inversion_error_nonmembers",
            "train_accuracy", "test_accuracy", "label_flips_members", "label_flips_nonmembers", "distortion_l1", "distortion_l2",
-           "distortion_l1_members", "distortion_l2_members", "dispersion", "reidentified_members", "reidentified_nonmembers",
+           "distortion_l1_members", "distortion_l2_members", "ssim_members", "ssim_nonmembers", "dispersion", "reidentified_members", "reidentified_nonmembers",
            "label_floor", "label_only_inversion_error", "label_only_inversion_error_nonmembers", "mean_image_error",
            "mean_image_error_nonmembers", "train_seconds", "query_seconds"}
 
