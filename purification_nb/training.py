@@ -123,7 +123,7 @@ def cache_folder() -> Path:
     "Where trained networks are kept: `PURIFICATION_NB_CACHE`, or a folder in the user's cache."
     return Path(os.environ.get("PURIFICATION_NB_CACHE") or Path.home() / ".cache" / "purification_nb" / "models")
 
-# %% ../nbs/01_training.ipynb #95f5ba03
+# %% ../nbs/01_training.ipynb #b05ba9fe
 def _recall(path, network):  # the history, with the weights put into `network`; None where there is nothing usable
     if not path.exists(): return None
     try:
@@ -138,7 +138,8 @@ def _recall(path, network):  # the history, with the weights put into `network`;
 def _remember(path, network, history):
     record = json.dumps({"epochs": history.epochs, "seconds": history.seconds})
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    write_whole(path, save(state, {"history": record}))
+    try: write_whole(path, save(state, {"history": record}))
+    except OSError as error: warnings.warn(f"a trained network could not be remembered in {path.parent} ({error}); PURIFICATION_NB_CACHE names another folder")
 
 # %% ../nbs/01_training.ipynb #17704b69
 _ALL_OR_NOTHING = ContextVar("all_or_nothing", default=False)
