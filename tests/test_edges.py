@@ -7,7 +7,7 @@ import pytest
 from purification_nb import audit as module
 from purification_nb.baselines import one_hot
 from purification_nb.classifiers import MLPTarget, Recipe
-from purification_nb.data import Records, split_sets
+from purification_nb.data import Records, digits, split_sets
 from purification_nb.inversion import mean_with_interval, reidentified
 from purification_nb.purifier import PurifierDefence, keep_labels, limit_decimals
 
@@ -77,3 +77,10 @@ def test_intervals_of_rates_and_of_few_groups():
     assert mean_with_interval(np.zeros(600)) == (0, 0, 0)  # a distortion that is nowhere is no rate
     assert np.isfinite(mean_with_interval(np.arange(4.), [[0, 1], [2, 3], [4, 5], [6, 7]])).all()
     assert np.isnan(reidentified(np.zeros((12, 2)), np.random.default_rng(0).random((12, 2)), np.r_[np.zeros(10), 1, 1]))[-2:].all()
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning_not_the_training(monkeypatch):
+    monkeypatch.setenv("PURIFICATION_NB_CACHE", "/dev/null/nowhere")
+    pairs = digits(0)
+    with pytest.warns(UserWarning, match="could not be remembered"): service = MLPTarget((8,), epochs=1)(pairs.d1, pairs.d2, 0)
+    assert service(pairs.d3.x).shape == (len(pairs.d3), 10)
