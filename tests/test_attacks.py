@@ -13,7 +13,7 @@ from purification_nb.classifiers import MLPTarget, Recipe, knowledge_of
 from purification_nb.data import Records, Split, digits, join, load, refused
 from purification_nb.membership import ATTACKS, NSH, evaluate
 from purification_nb.purifier import PurifierDefence
-from purification_nb.shadows import SHADOW_ATTACKS, LiRA, Mlleaks, Shadows, draw_halves, log_odds, planted_shadows, rehearsed_normal
+from purification_nb.shadows import SHADOW_ATTACKS, LiRA, Mlleaks, Shadows, draw_halves, log_odds, planted_shadows, rehearsals, rehearsed_normal
 
 ASKS_ONCE = [name for name, make in ATTACKS.items() if not make().repeated]
 BLIND = {"entropy", "mlleaks_1", "mlleaks_2", "mlleaks_3"}  # of single-query attacks, those that do not use the true label
@@ -145,7 +145,7 @@ def test_records_that_were_never_candidates_are_outside(small):
     knowledge, held = small
     stranger = held[:5]
     object.__setattr__(stranger, "x", stranger.x + .01)
-    values, inside, outside = knowledge.shadows.rehearsals(knowledge.recipe, stranger)
+    values, inside, outside = rehearsals(knowledge.shadows, knowledge.recipe, stranger)
     assert not inside.any() and outside.all() and np.isfinite(values).all()
     LiRA(online=False).fit(knowledge).score(stranger)
     assert "among its candidates" in refused(lambda: LiRA().fit(knowledge).score(stranger))

@@ -116,7 +116,7 @@ def test_location30(data_folder, tmp_path, monkeypatch):
 def test_an_attack_that_fails_does_not_take_the_others_down(monkeypatch):
     class Broken(module.ATTACKS["confidence"]().__class__):
         def score(self, scored): raise ArithmeticError("on purpose")
-    monkeypatch.setitem(module.ATTACKS, "entropy", Broken)
+    monkeypatch.setitem(module.ALL_ATTACKS, "entropy", Broken)
     table = module.audit("digits", "none", "label,entropy", seeds=1, jobs=1, progress=False).table
     failed = table[table.attack == "entropy"]
     assert failed.value.isna().all() and failed.error.str.contains("on purpose").all()
