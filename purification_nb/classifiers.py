@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['mlp', 'mlp_decoder', 'is_picture', 'conv_width', 'conv_decoder', 'TwoBranch', 'scores_of', 'unchanged', 'Predictor',
-           'MLPTarget', 'undefended', 'Recipe', 'Knowledge', 'knowledge_of']
+           'MLPTarget', 'undefended', 'told_target', 'Recipe', 'Knowledge', 'knowledge_of']
 
 # %% ../nbs/02_classifiers.ipynb #cf982420
 import time
@@ -155,6 +155,13 @@ def undefended(scored_d1, scored_d2, seed):
     "The defence that does nothing."
     return unchanged
 
+def told_target(
+    defence,  # (scored_d1, scored_d2, seed) -> score map
+    target,   # (d1, d2, seed) -> Predictor
+):            # the defence, told what it defends where it has a method `for_target`
+    "A defence that rehearses with models of its own must know how they are trained."
+    return defence.for_target(target) if hasattr(defence, "for_target") else defence
+
 @dataclass(frozen=True)
 class Recipe:
     "How a predictor is made: a target, and a defence on its scores."
@@ -167,7 +174,7 @@ class Recipe:
         predictor = self.target(d1, d2, seed)
         scored_d1, scored_d2 = predictor.answer(d1), predictor.answer(d2)
         start = time.perf_counter()
-        score_map = self.defence(scored_d1, scored_d2, seed)
+        score_map = told_target(self.defence, self.target)(scored_d1, scored_d2, seed)
         seconds = getattr(score_map, "seconds", time.perf_counter() - start)
         return replace(predictor, score_map=score_map, info={**predictor.info, "defence_seconds": seconds})
 

@@ -47,7 +47,7 @@ def purifier_loss(
     return reconstruction + lam * F.cross_entropy(logits, scores.argmax(1))
 
 # %% ../nbs/07_purifier.ipynb #75ea117a
-Batch = namedtuple("Batch", "scores purified label x")  # F's scores, G's answer, F's label, the records (None without them)
+Batch = namedtuple("Batch", "scores purified label x purify")  # F's scores, G's answer, F's label, the records (None without them), G itself
 
 class Player:
     "Someone the purifier plays against; subclass it and give it the two methods."
@@ -81,7 +81,7 @@ def train_purifier(
     mover, movers = adam(g, rate), [adam(player.network, player.rate) for player in players]
     def step(scores, x=None):
         logits, losses = g(scores), {}
-        batch = Batch(scores, logits.softmax(1), scores.argmax(1), x)
+        batch = Batch(scores, logits.softmax(1), scores.argmax(1), x, lambda others: g(others).softmax(1))
         for player, its in zip(players, movers):
             own = player.loss(batch._replace(purified=batch.purified.detach()))
             its.zero_grad(); own.backward(); its.step()
@@ -196,15 +196,26 @@ class PurifierDefence:
     epochs: int = None        # chosen on D2 when absent
     paper: bool = False       # the paper's epochs and rate where none are given
 
+    def settled(self, k: int) -> "PurifierDefence":
+        "This defence with every weight filled in; here they all are."
+        return self
+
+    def players(self, scored_d2: Scored, seed: int) -> tuple:
+        "Whom the purifier plays against: here nobody, in chapters 8 and 9 the paper's two."
+        return ()
+
     def __call__(self, scored_d1, scored_d2: Scored, seed: int) -> Purifier:
+        plan = self.settled(scored_d2.k)
+        players = plan.players(scored_d2, seed)
         given = {name: value for name, value in (("rate", self.rate), ("epochs", self.epochs)) if value is not None}
         training, seconds = (paper_training(scored_d2.k) if self.paper else given), 0.
         if len(training | given) < 2:
             rates = {"rates": (self.rate,)} if self.rate else {}
-            training, seconds = choose_training(scored_d2, self.lam, seed=seed, **rates)
+            training, seconds = choose_training(scored_d2, plan.lam, seed=seed, **rates)
         training = training | given
-        network, history = train_purifier(scored_d2, self.lam, seed=seed, **training)
-        return Purifier(network.eval(), scored_d2.k, self.keep_label, self.decimals, {"lam": self.lam, **training}, seconds + history.seconds, replace(self, **training), history)
+        network, history = train_purifier(scored_d2, plan.lam, players=players, seed=seed, **training)
+        settings = {"lam": plan.lam, **training, **({"players": [player.settings for player in players]} if players else {})}
+        return Purifier(network.eval(), scored_d2.k, self.keep_label, self.decimals, settings, seconds + history.seconds, replace(plan, **training), history)
 
 # %% ../nbs/07_purifier.ipynb #10992466
 def _vouched(about):  # a hash over a description, its own entry left out

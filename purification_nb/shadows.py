@@ -17,7 +17,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
-from .classifiers import Knowledge, Predictor, mlp, undefended
+from .classifiers import Knowledge, Predictor, mlp, told_target, undefended
 from .data import InputError, Records, Scored
 from .membership import Attack, ThreatCard, log_features
 from .training import adam, fit, minimise, one_thread, scale, seeded, side_by_side
@@ -92,7 +92,7 @@ class Shadows:
         targets = self.targets(recipe.target)
         if recipe.defence is undefended: return targets
         if self.reference is None: raise InputError("not applicable: to re-fit a defence the adversary needs a reference set, which it does not have")
-        return _once(self.services_, recipe, lambda: self._defended(targets, recipe.defence))
+        return _once(self.services_, recipe, lambda: self._defended(targets, told_target(recipe.defence, recipe.target)))
 
     def _defended(self, targets, defence):
         made = []
