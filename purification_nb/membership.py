@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STATISTICS', 'ATTACKS', 'FPRS', 'ThreatCard', 'best_threshold', 'Attack', 'LabelAttack', 'modified_entropy',
-           'ThresholdAttack', 'log_features', 'NSH', 'BoostedTrees', 'Neighbours', 'LabelOnly', 'plot_roc',
+           'ThresholdAttack', 'log_features', 'NSH', 'BoostedTrees', 'Neighbours', 'LabelOnly', 'Averaged', 'plot_roc',
            'resampling_weights', 'evaluate', 'check_resolution', 'planted_leak', 'TrueLabel', 'trial', 'strongest']
 
 # %% ../nbs/04_membership.ipynb #3246bbee
@@ -308,7 +308,23 @@ class LabelOnly(Attack):
 
     def score(self, scored):
         if scored.x is None: raise InputError("a label-only attack disturbs records, and here are only their scores")
-        return np.mean([self.query_(change(scored.x)).argmax(1) == scored.y for change in self.disturb_], axis=0)
+        return np.mean([self.told(self.query_(change(scored.x)), scored.y) for change in self.disturb_], axis=0)
+
+    @staticmethod
+    def told(scores, y): return scores.argmax(1) == y  # what is learnt from one copy's answer
+
+# %% ../nbs/04_membership.ipynb #a7f6ce32
+class Averaged(LabelOnly):
+    "The mean score of the true class over barely disturbed copies: against defences that toss a coin for each answer (ours)."
+    def __init__(
+        self,
+        amounts: tuple = (.002, .02, .15), # to choose among: noise in spreads of the data, or shares of flipped 0/1 features
+        copies: int = 32,                  # of each record
+    ):
+        super().__init__("noise", amounts, copies)
+        self.name, self.card = "averaged_noise", replace(self.card, paper="ours", sees=f"the whole score vector of {copies} noisy copies of each record", half="copies of members' records score like those of strangers'")
+
+    told = staticmethod(confidence)
 
 # %% ../nbs/04_membership.ipynb #281c5373
 ATTACKS = {
@@ -320,6 +336,7 @@ ATTACKS = {
     "neighbours": Neighbours,
     "label_only_noise": LabelOnly,
     "label_only_shift": lambda: LabelOnly("shift"),
+    "averaged_noise": Averaged,
 }
 
 # %% ../nbs/04_membership.ipynb #d2f513ba
