@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEMBER', 'NONMEMBER', 'BINS', 'dispersed_labels', 'confidence', 'normalised_entropy', 'frequencies',
-           'plot_frequencies', 'gaps', 'dispersion', 'plot_tsne', 'distortion']
+           'plot_frequencies', 'gaps', 'dispersion', 'plot_tsne', 'distortion', 'calibration_error', 'plot_reliability',
+           'negative_log_likelihood']
 
 # %% ../nbs/03_scores.ipynb #6526c3a4
 import numpy as np
@@ -122,3 +123,49 @@ def distortion(
     before, after = check_scores(before), check_scores(after)
     if before.shape != after.shape: raise InputError(f"scores of shape {before.shape} and {after.shape} cannot be compared")
     return np.linalg.norm(after - before, norm, axis=1)
+
+# %% ../nbs/03_scores.ipynb #f5cd6497
+def _top_and_right(scores, y):  # the top score of each answer, and whether it stands at the true label
+    scored = Scored(scores, y)
+    return scored.scores.max(1).clip(0, 1), scored.scores.argmax(1) == scored.y
+
+def calibration_error(
+    scores,          # (n, k)
+    y,               # (n,) true labels
+    bins: int = 15,  # of equal width, between 0 and 1
+) -> float:          # between 0 (a score of 0.9 is right nine times in ten) and 1
+    "Expected calibration error of the top score: how far, on average, a bin's score is from the share that is right."
+    from sklearn.calibration import calibration_curve
+    if bins < 1: raise InputError(f"calibration is measured in bins, at least 1, not {bins}")
+    top, right = _top_and_right(scores, y)
+    share, mean = calibration_curve(right, top, n_bins=bins)
+    held = np.bincount(np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], top))  # how many answers a bin holds, as calibration_curve sorts them
+    return float(np.average(np.abs(share - mean), weights=held[held > 0]))
+
+# %% ../nbs/03_scores.ipynb #288f795a
+def plot_reliability(
+    scores_by_name: dict,  # name -> Scored; "members" and "non-members" keep their colours
+    ax=None,
+):                         # the Axes
+    "The reliability diagram: how often answers are right, against the score they were given with; ECE in the legend."
+    import matplotlib.pyplot as plt
+    from sklearn.calibration import calibration_curve
+    ax = ax or plt.subplots(figsize=(3.4, 3))[1]
+    ax.plot([0, 1], [0, 1], color="grey", lw=.8)
+    for (name, scored), mark in zip(scores_by_name.items(), "o^sDvP*X" * len(scores_by_name)):
+        top, right = _top_and_right(scored.scores, scored.y)
+        share, mean = calibration_curve(right, top, n_bins=15)
+        ax.plot(mean, share, mark + "-", ms=4, lw=1, color={"members": MEMBER, "non-members": NONMEMBER}.get(name), label=f"{name}, ECE {calibration_error(scored.scores, scored.y):.3f}")
+    ax.set_xlim(0, 1.02); ax.set_ylim(0, 1.04)
+    ax.set_xlabel("top score"); ax.set_ylabel("share that is right"); ax.legend(frameon=False, fontsize=8)
+    return ax
+
+# %% ../nbs/03_scores.ipynb #53dd6d39
+def negative_log_likelihood(
+    scores,   # (n, k)
+    y,        # (n,) true labels
+) -> float:   # in nats; 0 where the truth always has score 1, at most 27.6
+    "Mean of minus the log of the true class's score, cut at 1e-12."
+    from sklearn.metrics import log_loss
+    scored = Scored(scores, y)
+    return float(log_loss(scored.y, (scored.scores / scored.scores.sum(1, keepdims=True)).clip(1e-12), labels=np.arange(scored.k)))
