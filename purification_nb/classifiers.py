@@ -67,16 +67,18 @@ def conv_decoder(
     inputs: int,        # width of what it reads
     shape: tuple,       # of one record: (height, width) or (channels, height, width), sides from 8 to 64, values in [0, 1]
     width: int = None,  # channels before the last layer, doubled for each layer before it; 128 as published, at lesson scale 32
+    deeper: int = 0,    # layers more than the rule gives, -1 for one fewer
 ) -> nn.Sequential:
     "From a vector back to a picture, by transposed convolutions as in Yang et al. 2019."
     if not is_picture(shape, 8, 64):
         raise InputError(f"records of shape {tuple(shape)} are not pictures this decoder can draw: (height, width), or (channels, height, width) with 1 or 3 channels in front, and sides from 8 to 64; `mlp_decoder` draws anything")
     channels, sides = 1 if len(shape) == 2 else shape[0], tuple(shape[-2:])
-    doublings = int(np.ceil(np.log2(max(sides) / 4)))
-    widths = [(width or conv_width()) * 2**i for i in reversed(range(doublings))]
+    doublings = int(np.ceil(np.log2(max(sides) / 4))) + deeper
+    if doublings < 0: raise InputError(f"a decoder for sides of {max(sides)} has no layer left with deeper={deeper}")
+    widths = [(width or conv_width()) * 2**i for i in reversed(range(doublings))] + [channels]
     start = [-(-side // 2**doublings) for side in sides]
     blocks = [nn.Unflatten(1, (inputs, 1, 1)), nn.ConvTranspose2d(inputs, widths[0], start)]
-    for wide, narrow in zip(widths, (*widths[1:], channels)):
+    for wide, narrow in zip(widths, widths[1:]):
         blocks += [nn.BatchNorm2d(wide), nn.Tanh(), nn.ConvTranspose2d(wide, narrow, 4, 2, 1)]
     return nn.Sequential(*blocks, nn.Sigmoid(), _Cut(*sides), *([nn.Flatten(1, 2)] if len(shape) == 2 else []))
 

@@ -29,7 +29,7 @@ class Discriminator(Player):
         rate: float = 2e-4,       # Adam's; the paper's
         seed: int = 0,            # of the initial weights
     ):
-        if beta < 0: raise InputError(f"beta pays the purifier for being taken for F and is at least 0, not {beta}")
+        if not beta >= 0: raise InputError(f"beta pays the purifier for being taken for F and is at least 0, not {beta}")
         self.k, self.beta, self.saturating, self.rate = k, beta, saturating, rate
         with seeded(seed): self.network = TwoBranch(k, k, score_sizes=(1024, 512, 64), label_sizes=(512, 64), joint_sizes=(256, 64, 1))
         self.settings = {"name": "I", "beta": beta, "saturating": saturating, "rate": rate, "seed": seed}

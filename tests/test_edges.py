@@ -68,7 +68,7 @@ def test_settings_given_are_settings_used():
     scored = Recipe(TARGET)(*(lambda s: (s.d1, s.d2))(sets(120, 60, 120)), 0).answer(sets(120, 60, 120).d2)
     assert PurifierDefence(epochs=3)(None, scored, 0).settings["epochs"] == 3
     assert PurifierDefence(rate=.002)(None, scored, 0).settings["rate"] == .002
-    assert PurifierDefence(paper=True, epochs=4)(None, scored, 0).settings == {"lam": 1., "rate": .01, "epochs": 4}
+    assert PurifierDefence(paper=True, epochs=4)(None, scored, 0).settings == {"lam": 1., "rate": .01, "epochs": 4, "batch_size": 50}
 
 
 def test_intervals_of_rates_and_of_few_groups():
