@@ -25,14 +25,17 @@ import pandas as pd
 import torch
 
 from . import __version__
-from .baselines import ReleaseBelow, constant_per_label, one_hot
+from .adversarial_model import PurifierI
+from .baselines import ReleaseBelow, Rounding, Temperature, TopK, constant_per_label, one_hot
 from .classifiers import MLPTarget, Recipe, knowledge_of, undefended
 from .data import DataUnavailable, InputError, Records, Split, join, load, write_whole
-from .inversion import Inversion, evaluate_inversion, inversion_error, label_only, mean_with_interval, plot_reconstructions
+from .discriminator import PurifierII, PurifierIAndII
+from .imitation import ImitationDefence
+from .inversion import Inversion, evaluate_inversion, inversion_error, label_only, mean_with_interval, plot_reconstructions, reidentified
 from .membership import ATTACKS, TrueLabel, check_resolution, evaluate, plot_roc, resampling_weights, trial
 from .purifier import PurifierDefence
-from .scores import confidence, dispersed_labels, dispersion, distortion, normalised_entropy, plot_frequencies, plot_tsne
-from .shadows import SHADOW_ATTACKS, Shadows, adapts
+from .scores import calibration_error, confidence, dispersed_labels, dispersion, distortion, negative_log_likelihood, normalised_entropy, plot_frequencies, plot_tsne
+from .shadows import SHADOW_ATTACKS, ReferenceMembership, Shadows, adapts
 from .training import all_or_nothing, scale, side_by_side
 
 # %% ../nbs/11_audit.ipynb #e967e5d8
@@ -40,13 +43,20 @@ DEFENCES = {
     "none": undefended,
     "one_hot": one_hot,
     "constant_per_label": constant_per_label,
+    "rounding": Rounding(),
+    "top_k": TopK(),
+    "temperature": Temperature(),
     "release_below": ReleaseBelow(),
     "purifier": PurifierDefence(),
     "purifier_keep_label": PurifierDefence(keep_label=True),
     "purifier_paper": PurifierDefence(lam=0., paper=True, decimals=None),
+    "purifier_i": PurifierI(),
+    "purifier_ii": PurifierII(),
+    "purifier_i_ii": PurifierIAndII(),
+    "purifier_best": ImitationDefence(),
 }
 DEFAULT_RECIPES = ("none", "one_hot", "constant_per_label", "release_below", "purifier", "purifier_keep_label")
-ALL_ATTACKS = ATTACKS | SHADOW_ATTACKS | {"inversion": Inversion}
+ALL_ATTACKS = ATTACKS | SHADOW_ATTACKS | {"inversion": Inversion, "reference_membership": ReferenceMembership}
 ASKS_OFTEN = {name for name, make in ATTACKS.items() if make().repeated}
 DEFAULT_ATTACKS = (*(name for name in ATTACKS if name != "nsh" and name not in ASKS_OFTEN), "inversion")
 
@@ -83,6 +93,22 @@ def _mean(metric, values, groups=None):  # a row for the mean of one number a re
     return _row(metric, *mean_with_interval(np.asarray(values, float), groups), n=len(values))
 
 # %% ../nbs/11_audit.ipynb #74c8413d
+def _told_apart(drawn, part):  # per record: is its drawing closest to itself among ten of its label? None where no label has ten
+    try: return reidentified(drawn, part.x, part.y)
+    except InputError: return None
+
+def _exposed(bare):  # the tenth of records that the bare service is least sure of
+    return np.argsort(bare.scores.max(1), kind="stable")[:-(-len(bare) // 10)]
+
+def _reidentification(metric, hits, part, bare, **about):  # rows over all records, and over the tenth most exposed
+    rows = []
+    for end, where in (("", np.arange(len(part))), ("_exposed", _exposed(bare))):
+        known = where[~np.isnan(hits[where])]
+        if not len(known): rows.append(_row(metric + end, None, error="none of these records has a label with ten records", **about)); continue
+        groups = None if part.groups is None else part.groups[known]
+        rows.append(_row(metric + end, *mean_with_interval(hits[known].astype(bool), groups), n=len(known), **about))
+    return rows
+
 def _references(split, target, seed, invert):  # rows about the data and the bare target, and the label-only reconstructions
     bare = target(split.d1, split.d2, seed)
     held = bare.answer(split.heldout_members), bare.answer(split.heldout_nonmembers)
@@ -95,6 +121,7 @@ def _references(split, target, seed, invert):  # rows about the data and the bar
         mean_image = knowledge.auxiliary.x.mean(0)
         for part, of, end in zip(held, drawn, ("", "_nonmembers")):
             rows.append(_mean(f"label_only_inversion_error{end}", inversion_error(of, part.x), part.groups))
+            if (hits := _told_apart(of, part)) is not None: rows += _reidentification(f"label_only_reidentified_{end[1:] or 'members'}", hits, part, part)
             rows.append(_mean(f"mean_image_error{end}", inversion_error(np.broadcast_to(mean_image, part.x.shape), part.x), part.groups))
     control = evaluate(TrueLabel().fit(knowledge), *held)["accuracy"][:3]
     return {"rows": rows, "drawn": drawn, "control": control, "bare": held}
@@ -109,24 +136,27 @@ def _costs(split, predictor):  # rows about accuracy, changed labels and distort
         rows.append(_mean(ends[0], after.argmax(1) == part.y, part.groups))
         rows.append(_mean(ends[1], after.argmax(1) != before.argmax(1), part.groups))
         rows += [_mean(f"distortion_l{norm}{ends[2]}", distortion(before, after, norm), part.groups) for norm in (1, 2)]
+    rows += [_row("ece", calibration_error(after, part.y), n=len(part)), _row("nll", negative_log_likelihood(after, part.y), n=len(part))]
     rows.append(_row("dispersion", dispersion(after), n=len(part)))
     rows.append(_row("train_seconds", predictor.info.get("target_seconds", 0) + predictor.info["defence_seconds"]))
     rows.append(_row("query_seconds", seconds, n=len(part)))
     return rows
 
-def _count_known(rows, held):  # re-identification rests on the records whose label has enough others
-    for row in rows[-4:]:
-        if row["metric"].startswith("reidentified") and row["value"] is not None:
-            part = held[row["metric"].endswith("nonmembers")]
-            row["n"] = int((np.bincount(part.y)[part.y] >= 10).sum())
-
 # %% ../nbs/11_audit.ipynb #fff630ad
-def _over_reference(held, drawn, reference):  # members' inversion error over the label-only one: (ratio, low, high), the two resampled together
-    part = held[0]
+def _over_reference(drawn, reference, part):  # inversion error over the label-only one: (ratio, low, high), the two resampled together
     ours, theirs = (inversion_error(d, part.x) for d in (drawn, reference))
     weights = resampling_weights(len(part), part.groups)
     spread = (weights * ours).sum(1) / (weights * theirs).sum(1)
     return [float(v) for v in (ours.mean() / theirs.mean(), *np.quantile(spread, (.025, .975)))]
+
+def _more_reidentified(drawn, reference, part, among):  # share re-identified less the share by label only: (difference, low, high), the two resampled together
+    ours, theirs = (_told_apart(d, part) for d in (drawn, reference))
+    if ours is None: return None
+    there = among[~np.isnan(ours[among])]
+    more = (ours - theirs)[there]
+    weights = resampling_weights(len(part), part.groups)[:, there]
+    spread = (weights * more).sum(1) / np.maximum(weights.sum(1), 1e-12)
+    return [float(v) for v in (more.mean(), *np.quantile(spread, (.025, .975)))] if len(there) else None
 
 def _over_floor(attack, held, bare):  # accuracy of an attack over the bare service's label floor: (difference, low, high), the two resampled together
     value, spread = 0., 0.
@@ -144,6 +174,26 @@ def _turns(attacks, naive, adaptive):  # (name, adaptive or not, what makes the 
         yield name, False, attack, naive
         if adaptive and name != "inversion" and adapts(attack): yield name, True, make(), adaptive
 
+def _inverted(attack, held, drawn, references, about):  # rows of the inversion attack, and what stands beside the label-only one
+    rows, compared = [], {"over_reference": None}
+    for metric, value in evaluate_inversion(attack, *held).items():
+        end, which = metric.rsplit("_", 1)[1], metric.endswith("nonmembers")
+        hits = _told_apart(drawn[which], held[which]) if metric.startswith("reidentified") else None
+        if hits is None: rows.append(_row(metric, *value, n=len(held[which]), **about))
+        else: rows += _reidentification(metric, hits, held[which], references["bare"][which], **about)
+    for which, end in enumerate(("members", "nonmembers")):
+        part, by_label, exposed = held[which], references["drawn"][which], _exposed(references["bare"][which])
+        compared["over_reference" + "_nonmembers" * which] = _over_reference(drawn[which], by_label, part)
+        compared[f"more_{end}"] = _more_reidentified(drawn[which], by_label, part, np.arange(len(part)))
+        compared[f"more_{end}_exposed"] = _more_reidentified(drawn[which], by_label, part, exposed)
+    return rows, compared
+
+def _of_reference(attack, predictor, strangers, seeds, about):  # rows of the attack on D2, and its own floor
+    asked = predictor.answer(attack.held_), strangers
+    floor = evaluate(ATTACKS["label"](), *(replace(part, scores=predictor.bare(part.x)) for part in asked))["accuracy"]
+    n = sum(map(len, asked))
+    return [_row(metric, *value, n=n, **about) for metric, value in evaluate(attack, *asked, pooled=seeds).items()] + [_row("label_floor", *floor, n=n, **about)]
+
 def _cell(split, recipe, attacks, seed, references, bare, shadows, other, seeds, pictures):  # all rows of one recipe under one seed
     predictor = recipe(split.d1, split.d2, seed)
     held = predictor.answer(split.heldout_members), predictor.answer(split.heldout_nonmembers)
@@ -155,14 +205,13 @@ def _cell(split, recipe, attacks, seed, references, bare, shadows, other, seeds,
         try:
             attack.fit(knowledge)
             if name == "inversion":
-                measured = evaluate_inversion(attack, *held)
-                drawn = attack.reconstruct(held[0])
-                result["over_reference"] = _over_reference(held, drawn, references["drawn"][0])
+                drawn = [attack.reconstruct(part) for part in held]
+                more, compared = _inverted(attack, held, drawn, references, about)
+                rows, result = rows + more, result | compared
+            elif name == "reference_membership": rows += _of_reference(attack, predictor, held[1], seeds, about)
             else:
-                measured = evaluate(attack, *held, pooled=seeds)
+                rows += [_row(metric, *value, n=n, **about) for metric, value in evaluate(attack, *held, pooled=seeds).items()]
                 fitted.append((trial(attack, knowledge), attack, name + " (adaptive)" * adapted))
-            rows += [_row(metric, *value, n=n if name != "inversion" else len(held[metric.endswith("nonmembers")]), **about) for metric, value in measured.items()]
-            if name == "inversion": _count_known(rows, held)
         except Exception as error: rows.append(_row("accuracy" if name != "inversion" else "inversion_error_members", None, error=f"{type(error).__name__}: {error}", **about))
     for row, among in (("strongest", [one for one in fitted if not one[1].repeated]), ("strongest_repeated", fitted)):
         if not among or (row == "strongest_repeated" and not any(attack.repeated for _, attack, _ in fitted)): continue
@@ -172,7 +221,7 @@ def _cell(split, recipe, attacks, seed, references, bare, shadows, other, seeds,
         if pictures and row == "strongest": result["roc"] = best.score(held[0]), best.score(held[1])
     if pictures:
         result["scored"] = predictor.answer(split.d1), predictor.answer(split.d3)
-        if drawn is not None and held[0].x.ndim == 3: result["drawn"] = drawn[:200]
+        if drawn is not None and held[0].x.ndim == 3: result["drawn"] = drawn[0][:200]
     return [_alone(row, len(held[1])) for row in rows], result
 
 # %% ../nbs/11_audit.ipynb #516cfcb5
@@ -240,7 +289,8 @@ def audit(
            "settings": {"data": splits[0].name, "recipes": [plan.name for plan in plans], "attacks": list(chosen), "seeds": seeds, "target": repr(bare),
                         "shadows": rehearsed[0] and rehearsed[0].count, "other": called},
            "strongest": by_seed("strongest"), "over_floor": by_seed("over_floor"), "strongest_repeated": by_seed("strongest_repeated"),
-           "over_floor_repeated": by_seed("over_floor_repeated"), "inversion_error_over_label_only": by_seed("over_reference"),
+           "over_floor_repeated": by_seed("over_floor_repeated"), "inversion_error_over_label_only": by_seed("over_reference"), "inversion_error_over_label_only_nonmembers": by_seed("over_reference_nonmembers"),
+           "reidentified_over_label_only": {end: by_seed(f"more_{end}") for end in ("members", "nonmembers", "members_exposed", "nonmembers_exposed")},
            "controls": {"true_label": {str(seed): list(map(float, r["control"])) for seed, r in zip(seeds, references)}},
            "seconds": {"targets and references": round(middle - start, 2), "shadow models": round(shadowed - middle, 2), "recipes and attacks": round(time.perf_counter() - shadowed, 2)}}
     shown = {title(plan): result | {"row": (plan.name, plan.setting)} for (i, plan), (_, result) in zip(places, cells) if i == 0}
@@ -275,7 +325,7 @@ class Audit:
     def surest(self, recipe, metric="tpr_at_fpr_0.01"):
         "(value, attack) of the single-query attack that finds most members at the lowest FPR; None where not resolved."
         t, (name, setting) = self.table, self.shown[recipe]["row"]
-        asks_once = ~t.attack.isin([*ASKS_OFTEN, "strongest", "strongest_repeated"])
+        asks_once = ~t.attack.isin([*ASKS_OFTEN, "strongest", "strongest_repeated", "reference_membership"])
         hit = t[(t.recipe == name) & (t.metric == metric) & t.seed.isna() & t.value.notna() & asks_once & (t.setting.isna() if setting is None else t.setting == setting)]
         if hit.empty: return None
         best = hit.loc[hit.value.astype(float).idxmax()]

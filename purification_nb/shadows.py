@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHADOW_ATTACKS', 'draw_halves', 'log_odds', 'Shadows', 'rehearsals', 'shadows_of', 'rehearsed_normal', 'LiRA', 'RMIA',
-           'Mlleaks', 'adapts', 'PlantedTarget', 'planted_records', 'planted_shadows']
+           'Mlleaks', 'adapts', 'PlantedTarget', 'planted_records', 'planted_shadows', 'ReferenceMembership']
 
 # %% ../nbs/05_shadows.ipynb #96d5dfde
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .classifiers import Knowledge, Predictor, mlp, told_target, undefended
 from .data import InputError, Records, Scored
-from .membership import Attack, ThreatCard, log_features
+from .membership import ATTACKS, Attack, ThreatCard, log_features, strongest
 from .training import adam, fit, minimise, one_thread, scale, seeded, side_by_side
 
 # %% ../nbs/05_shadows.ipynb #c2e7dfd3
@@ -328,3 +328,23 @@ def planted_shadows(
     knowledge = knowledge_of(split, service, recipe, seed)
     shadows = Shadows(knowledge.candidates, split.d2, count, seed, jobs=1)
     return replace(knowledge, shadows=shadows, other=planted_records(3 * n, hardness, 6 * n, seed=seed)), service.answer(split.heldout_members), service.answer(split.heldout_nonmembers)
+
+# %% ../nbs/05_shadows.ipynb #4c25b6a9
+class ReferenceMembership(Attack):
+    "The paper's Table IX: was this record in the reference set? Members are D2's, strangers D3's."
+    name, needs = "reference_membership", ("nonmembers", "query", "reference")
+    card = ThreatCard("the paper's Table IX", "the whole score vector", "half of D2 and half of D3, and true labels", "several attacks, and keeps the strongest", positive="in the reference set D2")
+
+    def __init__(
+        self,
+        among: tuple = ("confidence", "nsh_log", "boosted", "neighbours"), # keys of `ATTACKS`
+    ): self.among = among
+
+    def learn(self, knowledge):
+        inside, outside = draw_halves(knowledge.reference, 2, knowledge.seed)
+        known, self.held_ = (knowledge.reference[rows[0]] for rows in (inside, outside))  # `held_`: what to measure on
+        halves = replace(knowledge, members=Scored(knowledge.query(known.x), known.y, known.x, known.groups))
+        self.best_ = strongest([ATTACKS[name]().fit(halves) for name in self.among], halves)
+        self.threshold_ = self.best_.threshold_
+
+    def score(self, scored): return self.best_.score(scored)
