@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFENCES', 'DEFAULT_RECIPES', 'ALL_ATTACKS', 'ASKS_OFTEN', 'DEFAULT_ATTACKS', 'COLUMNS', 'REPORT', 'named', 'audit',
-           'Audit', 'as_text', 'plot_tradeoff', 'figures', 'check_writable', 'save']
+           'Audit', 'as_text', 'plot_tradeoff', 'figures', 'check_writable', 'save', 'save_results', 'load_results']
 
 # %% ../nbs/11_audit.ipynb #b2648c25
 import base64
@@ -485,11 +485,32 @@ def save(
     page = REPORT.render(data=audit.run["settings"]["data"], seeds=len(audit.run["settings"]["seeds"]), run=audit.run, sentences=audit.sentences(), summary=as_html(as_text(summary)),
                          attacks=as_html(attacks), pictures=pictures, cards=cards, run_text=json.dumps(audit.run, indent=1), refused=sorted({e for e in audit.table.error if e}))
     text = "\n\n".join([f"# Audit of {audit.run['settings']['data']}", *audit.sentences(), _markdown(as_text(summary)), _markdown(attacks)]) + "\n"
-    rows = [{name: _plain(name, value) for name, value in row.items()} for row in audit.table.to_dict("records")]
-    write_whole(folder / "audit.json", json.dumps({"rows": rows, "run": audit.run}, indent=1, allow_nan=False).encode())
+    save_results(audit, folder / "audit.json")
     write_whole(folder / "table.md", text.encode())
     write_whole(folder / "report.html", page.encode())
     return folder
+
+def save_results(
+    audit: Audit,
+    file,          # its folder is made when absent
+) -> Path:         # the file
+    "Write the results file alone."
+    rows = [{name: _plain(name, value) for name, value in row.items()} for row in audit.table.to_dict("records")]
+    write_whole(Path(file), json.dumps({"rows": rows, "run": audit.run}, indent=1, allow_nan=False).encode())
+    return Path(file)
+
+def load_results(
+    file,        # as `save` or `save_results` wrote it
+) -> Audit:      # with all its tables and sentences, without what its figures need
+    "Read a results file back."
+    try: known = json.loads(Path(file).read_text())
+    except OSError as error: raise InputError(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error: raise InputError(f"{file} is cut short or no JSON ({error})") from error
+    if not isinstance(known, dict) or not {"rows", "run"} <= known.keys() or not known["rows"]: raise InputError(f"{file} is not a results file: it lacks rows or run")
+    table = pd.DataFrame(known["rows"], dtype=object)
+    table = table.where(table.notna(), None)
+    named = dict.fromkeys((row["recipe"], row["setting"]) for row in known["rows"])
+    return Audit(table, known["run"], {name if setting is None else f"{name} ({setting})": {"row": (name, setting)} for name, setting in named})
 
 def _plain(name, value):  # a table's value as JSON knows it
     if value is None: return None
