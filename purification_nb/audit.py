@@ -55,7 +55,7 @@ DEFENCES = {
     "purifier_i_ii": PurifierIAndII(),
     "purifier_best": ImitationDefence(),
 }
-DEFAULT_RECIPES = ("none", "one_hot", "constant_per_label", "release_below", "purifier", "purifier_keep_label")
+DEFAULT_RECIPES = ("none", "one_hot", "constant_per_label", "release_below", "purifier", "purifier_keep_label", "purifier_best")
 ALL_ATTACKS = ATTACKS | SHADOW_ATTACKS | {"inversion": Inversion, "reference_membership": ReferenceMembership}
 ASKS_OFTEN = {name for name, make in ATTACKS.items() if make().repeated}
 DEFAULT_ATTACKS = (*(name for name in ATTACKS if name != "nsh" and name not in ASKS_OFTEN), "inversion")
@@ -243,7 +243,7 @@ def _another(data, names):  # records of another data set, for the attack that w
 # %% ../nbs/11_audit.ipynb #91df26ad
 def audit(
     data="digit_pairs",       # a name for `load`, or a `Split`
-    recipes=None,             # "a,b", "all", names, or `Recipe`s of your own; the six defaults when absent
+    recipes=None,             # "a,b", "all", names, or `Recipe`s of your own; the seven defaults when absent
     attacks=None,             # "a,b", "all" or names; label, thresholds, nsh_log, boosted, neighbours and inversion when absent
     seeds=3,                  # how many, or a list of them
     target=MLPTarget(),       # what named recipes defend

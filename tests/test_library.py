@@ -13,14 +13,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "purification_nb"
 FLOORS = ["data", "training", "classifiers", "scores", "membership", "shadows", "inversion", "purifier",
-          "adversarial_model", "discriminator", "baselines", "audit", "playground", "cli"]
+          "adversarial_model", "discriminator", "baselines", "imitation", "audit", "playground", "cli"]
 ATTACKS = {"membership", "shadows", "inversion"}
-DEFENCES = {"purifier", "adversarial_model", "discriminator", "baselines"}
+DEFENCES = {"purifier", "adversarial_model", "discriminator", "baselines", "imitation"}
 TOOLS = {"nbdev", "fastcore", "execnb", "ghapi", "IPython", "ipykernel", "ipywidgets", "notebook", "jupyterlab",
          "nbformat", "nbclient", "nbconvert", "jupyter_client", "jupyter_core", "jupyter_server"}
 
 modules = sorted(path for path in LIBRARY.glob("*.py") if not path.name.startswith("_"))
-chapters = sorted((ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"))
+chapters = sorted((ROOT / "nbs").glob("[0-9][0-9]*_*.ipynb"))
 every_notebook = notebooks.reading_order(ROOT / "nbs")
 each_module = pytest.mark.parametrize("path", modules, ids=lambda path: path.stem)
 
@@ -69,8 +69,9 @@ def test_a_changed_module_would_be_noticed(tmp_path):
 
 
 def test_each_chapter_exports_the_module_of_its_name():
-    assert {path.stem: exports(path) for path in chapters} == {path.stem: {path.stem[3:]} for path in chapters}
-    assert {path.stem[3:] for path in chapters} == {path.stem for path in modules}
+    names = {path.stem: path.stem.split("_", 1)[1] for path in chapters}
+    assert {path.stem: exports(path) for path in chapters} == {stem: {name} for stem, name in names.items()}
+    assert set(names.values()) == {path.stem for path in modules}
 
 
 def test_only_chapters_export():

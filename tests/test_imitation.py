@@ -1,0 +1,123 @@
+"""Imitation keeps labels, tosses its coins once, survives awkward sets, and keeps the bounds it plans for."""
+import numpy as np
+import pytest
+
+from purification_nb.classifiers import MLPTarget, Recipe
+from purification_nb.data import InputError, Records, Scored, digits, refused, split_sets
+from purification_nb.imitation import EDGES, ImitationDefence, leak_of, load_imitation, put_together, save_imitation, sureness, take_apart, transport
+from purification_nb.training import keyed_uniform
+
+TARGET = MLPTarget((16,), epochs=3)
+
+
+def sets(n1, n2, n3, k=3, shape=(4, 4)):
+    """Make a split of random pictures with the three sizes."""
+    rng = np.random.default_rng(0)
+    return split_sets(*(Records(rng.random((n, *shape)), np.arange(n) % k, k) for n in (n1, n2, n3)))
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Defend a small service on single digits."""
+    data = digits(0)
+    return data, Recipe(MLPTarget((64,), epochs=15), ImitationDefence(rehearsals=1), "imitation")(data.d1, data.d2, 0)
+
+
+def test_labels_are_kept_and_answers_are_scores(small):
+    data, service = small
+    for part in (data.d1, data.d3):
+        bare, published = service.bare(part.x), service(part.x)
+        assert (bare.argmax(1) == published.argmax(1)).all() and np.allclose(published.sum(1), 1) and (published >= 0).all()
+
+
+def test_an_answer_does_not_depend_on_its_company(small):
+    data, service = small
+    bare, published = service.bare(data.d3.x), service(data.d3.x)
+    assert all(np.array_equal(service.score_map(bare[[i]])[0], published[i]) for i in range(0, len(bare), 40))
+    assert np.array_equal(service.score_map(bare[::-1]), published[::-1])
+
+
+def test_the_seed_fixes_the_coins_and_another_draws_others():
+    data = digits(0)
+    again = [Recipe(TARGET, ImitationDefence(rehearsals=1))(data.d1, data.d2, 0)(data.d3.x) for _ in range(2)]
+    assert np.array_equal(*again)
+    other = ImitationDefence(rehearsals=1, target=TARGET)(None, TARGET(data.d1, data.d2, 0).answer(data.d2), 1)
+    assert other.key != ImitationDefence(rehearsals=1, target=TARGET)(None, TARGET(data.d1, data.d2, 0).answer(data.d2), 2).key
+
+
+def test_a_recipe_hands_over_its_target_and_its_seconds(small):
+    data, service = small
+    assert service.score_map.refit.target == MLPTarget((64,), epochs=15)
+    assert service.info["defence_seconds"] > 0 and len(service.score_map.refit.rehearsed) == 1
+
+
+@pytest.mark.parametrize("k,shape", [(2, (7,)), (3, (4, 4)), (30, (5,))])
+def test_awkward_sets_get_a_plan(k, shape):
+    data = sets(4 * k, 2 * k, 4 * k, k, shape)
+    service = Recipe(TARGET, ImitationDefence(rehearsals=1), "imitation")(data.d1, data.d2, 0)
+    published = service(data.d3.x)
+    assert (published.argmax(1) == service.bare(data.d3.x).argmax(1)).all() and np.allclose(service.score_map.plan.sum(1), 1)
+
+
+def test_certain_and_undecided_answers_go_through():
+    for k in (2, 3, 100):
+        scores = np.r_[np.eye(k), np.full((1, k), 1 / k)]
+        whole = put_together(take_apart(scores), k)
+        assert np.allclose(whole[:k], np.eye(k)) and np.allclose(whole.sum(1), 1) and whole[k].argmax() == 0
+
+
+@pytest.mark.parametrize("leak", [0., .01, .05])
+def test_the_plan_keeps_its_bound_for_every_estimate(leak):
+    rng, a = np.random.default_rng(0), len(EDGES) - 1
+    centre = (EDGES[:-1] + EDGES[1:]) / 2
+    inside = np.stack([shares / shares.sum() for shares in rng.random((2, a)) * centre ** 8])
+    outside = .8 * centre ** 2 / (centre ** 2).sum()
+    chances, cost = transport(inside, outside, outside / .8, 0 * centre, 1 - centre, np.abs(centre[:, None] - centre), leak)
+    answers = chances[:, 2:] + np.diag(chances[:, 0])
+    for one in inside:
+        found = leak_of(np.r_[one @ answers, one @ chances[:, 1]], np.r_[outside @ answers, outside @ chances[:, 1]])
+        assert found <= leak + 1e-6
+    assert 0 <= cost <= ((1 - centre) * outside / .8).sum() + 1e-9  # hiding everybody behind the label is always allowed
+
+
+def test_genuine_answers_are_kept_among_imitations():
+    a, centre = len(EDGES) - 1, (EDGES[:-1] + EDGES[1:]) / 2
+    inside, outside = centre ** 30 / (centre ** 30).sum(), .8 * centre ** 2 / (centre ** 2).sum()
+    chances, _ = transport(inside, outside, outside / .8, 0 * centre, 1 - centre, np.abs(centre[:, None] - centre), .1, genuine=.5)
+    crowd = (inside + outside / .8) / 2
+    for j in np.flatnonzero(EDGES[:-1] < .95):
+        assert crowd[j] * chances[j, 0] <= .5 * (crowd[j] * chances[j, 0] + crowd @ chances[:, 2 + j]) + 1e-7
+
+
+def test_coins_are_fair_and_depend_on_key_and_row_alone():
+    scores = np.random.default_rng(1).dirichlet(np.ones(4), 3000)
+    coins = keyed_uniform(scores, 5, 8)
+    assert coins.shape == (3000, 8) and abs(coins.mean() - .5) < .02 and np.abs(np.corrcoef(coins.T) - np.eye(8)).max() < .08
+    assert np.array_equal(keyed_uniform(scores[::-1], 5, 8), coins[::-1]) and (keyed_uniform(scores, -5) != coins[:, :1]).all()
+
+
+def test_saved_and_loaded_it_answers_alike(small, tmp_path):
+    data, service = small
+    path = save_imitation(service.score_map, tmp_path / "deep" / "mine.safetensors")
+    bare = service.bare(data.d3.x)
+    assert np.array_equal(load_imitation(path, 10)(bare), service.score_map(bare))
+    assert "10 classes, not for 7" in refused(lambda: load_imitation(path, 7))
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "whole one" in refused(lambda: load_imitation(path))
+    (tmp_path / "text").write_text("no tensors")
+    assert "whole one" in refused(lambda: load_imitation(tmp_path / "text"))
+    assert "whole one" in refused(lambda: load_imitation(tmp_path / "absent"))
+
+
+def test_bad_input_is_named(small):
+    data, service = small
+    scored = service.answer(data.d2)
+    assert "without the records" in refused(lambda: ImitationDefence()(None, Scored(scored.scores, scored.y), 0))
+    for name, value in (("leak", -.1), ("genuine", 2), ("margin", -1), ("slack", -1), ("rehearsals", 0)):
+        assert name in refused(lambda: ImitationDefence(**{name: value}))
+    with pytest.raises(InputError, match="10 classes"): service.score_map(np.full((2, 3), 1 / 3))
+    with pytest.raises(InputError, match="logits"): service.score_map(np.full((2, 10), 3.))
+
+
+def test_bins_cover_every_score():
+    assert set(sureness(np.c_[np.linspace(.5, 1, 200), 1 - np.linspace(.5, 1, 200)])) <= set(range(len(EDGES) - 1))
