@@ -15,7 +15,7 @@ export PURIFICATION_NB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help demo test test-slow notebooks export readme wheel bench clean-cache
+.PHONY: help demo test test-slow notebooks reproduce export readme wheel bench clean-cache
 .DEFAULT_GOAL := help
 
 help: ## list the goals
@@ -47,6 +47,10 @@ readme: $(DEV) ## write README.md from nbs/index.ipynb
 
 wheel: $(DEV) ## build the wheel and the sdist in dist/
 	$(BIN)/python -m build
+
+reproduce: export OMP_NUM_THREADS := 1
+reproduce: $(DEV) ## measure the paper's tables again (an hour on two cores) and show them in nbs/tutorials/reproduce_the_paper.ipynb
+	$(BIN)/python dev/notebooks.py run nbs/tutorials/reproduce_the_paper.ipynb
 
 bench: $(DEV) ## measure speed, as ratios in one run; see benchmarks/README.md
 	$(BIN)/python benchmarks/shadows.py

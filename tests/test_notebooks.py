@@ -94,6 +94,14 @@ def test_a_run_saves_outputs_and_a_stamp_that_an_edit_breaks(tmp_path):
     assert "not of this source" in notebooks.problems(path)[0]
 
 
+def test_a_run_without_slow_cells_keeps_their_outputs(tmp_path):
+    path = notebook(tmp_path, "#| slow\nprint('an hour')", "2 + 3")
+    notebooks.execute(path)
+    notebooks.execute(path, slow=False)
+    first, second = cells(path)
+    assert [out.text for out in first.outputs] == ["an hour\n"] and second.outputs[0].data["text/plain"] == "5"
+
+
 def test_a_run_that_fails_names_the_cell_and_leaves_the_file(tmp_path):
     path = notebook(tmp_path, "1", "1 / 0")
     before = path.read_bytes()
