@@ -50,6 +50,7 @@ wheel: $(DEV) ## build the wheel and the sdist in dist/
 
 bench: $(DEV) ## measure speed, as ratios in one run; see benchmarks/README.md
 	$(BIN)/python benchmarks/shadows.py
+	$(BIN)/python benchmarks/purifier.py
 
 clean-cache: ## forget the trained models
 	rm -rf "$(PURIFICATION_NB_CACHE)"
