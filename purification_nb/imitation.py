@@ -38,9 +38,10 @@ def sureness(
 def right_shares(
     scored: Scored,
     slack: float = 0., # count them as if they were so much less sure, in log-odds
-) -> np.ndarray:       # (bins,) their sum is the accuracy
+    among=True,        # (n,) of bool: count these only
+) -> np.ndarray:       # (bins,) for all records their sum is the accuracy
     "What share of all records is answered rightly, in each bin of sureness."
-    right, top = scored.scores.argmax(1) == scored.y, scored.scores.max(1)
+    right, top = (scored.scores.argmax(1) == scored.y) & among, scored.scores.max(1)
     bins = np.digitize(expit(logit(np.clip(top, 1e-9, 1 - 1e-12)) - slack), EDGES[1:-1])
     return np.bincount(bins[right], minlength=len(EDGES) - 1) / len(scored)
 
@@ -131,7 +132,8 @@ def put_together(
 @dataclass(eq=False)
 class Imitation:
     "A score map: unsure answers stay as they are, and sure ones sometimes imitate them."
-    plan: np.ndarray     # (bins, 2 + bins) chances of own answer, label alone, imitating each bin
+    plan: np.ndarray     # (groups, bins, 2 + bins) chances of own answer, label alone, imitating each bin
+    group: np.ndarray    # (k,) which group of labels each label belongs to: easy ones, hard ones
     models: np.ndarray   # (m, 3) top score and shares of unsure strangers that were answered rightly
     starts: np.ndarray   # (bins + 1,) where in `models` each bin's begin
     followers: np.ndarray  # (k, k) how often each class comes second behind each label
@@ -155,7 +157,7 @@ class Imitation:
         top, share2, share3 = self.models[self.starts[bins] + (coins[:, 0] * count).astype(int)].T
         chances = self.followers[label]
         second = draw(chances, coins[:, 1])
-        others = np.where(np.arange(self.k) == second[:, None], 0, chances)
+        others = np.where(np.arange(self.k) == second[:, None], 0, chances * (self.followers[second] + .002) ** .7)  # what follows the second, too
         third = draw(others / np.maximum(others.sum(1, keepdims=True), 1e-12), coins[:, 2]) if self.k > 2 else second
         top = np.where(top < .95, top + .04 * (coins[:, 3] - .5), top)
         return Parts(label, top.round(2), second, third, share2, share3)
@@ -167,7 +169,7 @@ class Imitation:
         "Publish."
         scores = check_scores(scores, self.k)
         coins, bins, own = keyed_uniform(scores, self.key, 5), sureness(scores), take_apart(scores)
-        action = np.minimum((np.cumsum(self.plan[bins], 1) < coins[:, :1]).sum(1), self.plan.shape[1] - 1)
+        action = np.minimum((np.cumsum(self.plan[self.group[own.label], bins], 1) < coins[:, :1]).sum(1), self.plan.shape[2] - 1)
         other = self.imitations(own.label, np.maximum(action - 2, 0), coins[:, 1:])
         published = put_together(Parts(*(np.where(action == 0, a, b) for a, b in zip(own, other))), self.k)
         published[action == 1] = np.eye(self.k)[own.label[action == 1]]
@@ -185,14 +187,16 @@ class ImitationDefence:
     "Imitation as a defence: planned on D2's scores, and on models of the same kind that were trained on D2."
     leak: float = .01         # plan for at most so much accuracy over the label floor
     genuine: float = .7       # at most so many of the answers that look unsure are their record's own
-    margin: float = .2        # so much larger must the crowd of members be than the strangers it hides
+    margin: float = .3        # at least so much larger must the crowd of members be than the strangers it hides
+    most: float = 1.          # the margin is raised up to this while the plan costs less than a third of hiding everybody
     slack: float = .5         # members may be so much less sure than in rehearsal, in log-odds
+    groups: int = 3           # labels are put into so many groups, from easy to hard, with a plan each
     rehearsals: int = 3       # models trained on D2, to see how members' answers look
     target: Callable = MLPTarget()  # how they are trained; a `Recipe` hands over its own
     rehearsed: tuple = None   # their answers on D2, where they stand ready
 
     def __post_init__(self):
-        for name, least, most in (("leak", 0, .5), ("genuine", 0, 1), ("margin", 0, 10), ("slack", 0, 10), ("rehearsals", 1, 100)):
+        for name, least, most in (("leak", 0, .5), ("genuine", 0, 1), ("margin", 0, 10), ("most", 0, 10), ("slack", 0, 10), ("groups", 1, 100), ("rehearsals", 1, 100)):
             if not least <= getattr(self, name) <= most: raise InputError(f"{name} lies between {least} and {most}, and {getattr(self, name)} does not")
 
     def for_target(self, target): return replace(self, target=target)
@@ -201,15 +205,22 @@ class ImitationDefence:
         rehearsed, seconds = self._rehearse(scored_d2, seed)
         start, d2, k = time.perf_counter(), scored_d2, scored_d2.k
         bins, parts, right = sureness(d2.scores), take_apart(d2.scores), d2.scores.argmax(1) == d2.y
-        found = Imitation(None, *self._models(bins, parts, right), self._followers([d2.scores, *rehearsed]), int(np.random.default_rng([seed, 2005]).integers(2 ** 62)))
-        members = [Scored(answers, d2.y) for answers in rehearsed]
-        inside = np.array([np.mean([right_shares(each, slack) for each in members], 0) for slack in (0, self.slack)])
+        group, members = self._grouped(parts.label, d2.scores.max(1) < .95, k), [Scored(answers, d2.y) for answers in rehearsed]
+        found = Imitation(None, group, *self._models(bins, parts, right), self._followers([d2.scores, *rehearsed], d2.y), int(np.random.default_rng([seed, 2005]).integers(2 ** 62)))
         rng = np.random.default_rng(seed)
         cost = lambda published: _by_bin(distortion(d2.scores, published, 1) + distortion(d2.scores, published, 2), bins)
         imitate = [np.mean([cost(put_together(found.imitations(parts.label, np.full(len(d2), j), rng.random((len(d2), 4))), k)) for _ in range(4)], 0) for j in range(len(EDGES) - 1)]
-        everyone = np.bincount(bins, minlength=len(EDGES) - 1) / len(d2)
-        found.plan, _ = transport(inside, right_shares(d2), np.maximum(everyone, 1e-4), cost(put_together(parts, k)), cost(np.eye(k)[parts.label]), np.transpose(imitate), self.leak, self.margin, self.genuine)
-        found.settings = {name: getattr(self, name) for name in ("leak", "genuine", "margin", "slack", "rehearsals")}
+        crowds = []
+        for g in range(group.max() + 1):  # labels as hard as these: members, strangers, all strangers, and the leak they may have
+            mine = group[parts.label] == g
+            inside = [np.mean([right_shares(each, slack, group[each.scores.argmax(1)] == g) for each in members], 0) for slack in (0, self.slack)]
+            crowds.append((inside, right_shares(d2, among=mine), np.maximum(np.bincount(bins[mine], minlength=len(EDGES) - 1) / len(d2), 1e-4), self.leak * mine.mean()))
+        hidden = cost(np.eye(k)[parts.label])
+        for margin in np.linspace(max(self.most, self.margin), self.margin, 4):
+            plans, prices = zip(*(transport(*crowd, cost(put_together(parts, k)), hidden, np.transpose(imitate), leak, margin, self.genuine) for *crowd, leak in crowds))
+            if sum(prices) < hidden[bins].mean() / 3: break
+        found.plan = np.array(plans)
+        found.settings = {name: getattr(self, name) for name in ("leak", "genuine", "slack", "groups", "rehearsals")} | {"margin": float(margin)}
         found.refit, found.seconds = replace(self, rehearsed=rehearsed), seconds + time.perf_counter() - start
         return found
 
@@ -219,6 +230,13 @@ class ImitationDefence:
         d2 = Records(scored_d2.x, scored_d2.y, scored_d2.k, scored_d2.groups)
         made = [self.target(d2, d2, seed + 1000 + i) for i in range(self.rehearsals)]
         return tuple(predictor(d2.x) for predictor in made), sum(predictor.info.get("target_seconds", 0) for predictor in made)
+
+    def _grouped(self, label, unsure, k):  # (k,) labels by how often the service is unsure of strangers, each group with about as many of them
+        count = np.bincount(label, minlength=k)
+        order = np.argsort((np.bincount(label, unsure, k) + 5 * unsure.mean()) / (count + 5), kind="stable")
+        group = np.empty(k, int)
+        group[order] = np.minimum((np.cumsum(count[order]) - count[order] / 2) / len(label) * self.groups, self.groups - 1).astype(int)
+        return np.unique(group, return_inverse=True)[1]
 
     @staticmethod
     def _models(bins, parts, right):  # whom each bin imitates: top score and shares, and where each bin's begin
@@ -230,12 +248,15 @@ class ImitationDefence:
         return np.c_[parts.top, parts.share2, parts.share3][np.concatenate(chosen)], np.cumsum([0, *map(len, chosen)])
 
     @staticmethod
-    def _followers(answers):  # (k, k) how often each class comes second behind each label
+    def _followers(answers, y):  # (k, k) how often each class comes next behind each label, where it is right: mostly behind the unsure, who are to be imitated
         k = answers[0].shape[1]
-        counts = np.full((k, k), .02)
+        counts = np.zeros((k, k))
         for i, scores in enumerate(answers):
             parts = take_apart(scores)
-            np.add.at(counts, (parts.label, parts.second), 1 if i == 0 else 1 / (len(answers) - 1))
+            weight = (parts.label == y) * np.where(scores.max(1) >= .95, 1., 2.5 if i else 5.) / (len(answers) - 1 if i else 1)
+            np.add.at(counts, (parts.label, parts.second), weight)
+            np.add.at(counts, (parts.label, parts.third), weight * parts.share3 / 2)
+        counts += .05 * counts.sum(1, keepdims=True) / k + .1 / k  # what was never seen may happen too
         np.fill_diagonal(counts, 0)
         return counts / counts.sum(1, keepdims=True)
 
@@ -245,7 +266,7 @@ def save_imitation(
     path,         # of one file, written whole; it holds the secret key
 ) -> Path:        # the path
     "Write a fitted imitation as one safetensors file."
-    tensors = {name: np.ascontiguousarray(getattr(imitation, name)) for name in ("plan", "models", "starts", "followers")}
+    tensors = {name: np.ascontiguousarray(getattr(imitation, name)) for name in ("plan", "group", "models", "starts", "followers")}
     about = {"format": "imitation 1", "key": str(imitation.key), "settings": json.dumps(imitation.settings), "edges": json.dumps(EDGES.tolist())}
     write_whole(Path(path), save(tensors, about))
     return Path(path)

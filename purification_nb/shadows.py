@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHADOW_ATTACKS', 'draw_halves', 'log_odds', 'Shadows', 'rehearsals', 'shadows_of', 'rehearsed_normal', 'LiRA', 'RMIA',
-           'Mlleaks', 'adapts', 'PlantedTarget', 'planted_records', 'planted_shadows', 'ReferenceMembership']
+           'Mlleaks', 'ShadowBoosted', 'adapts', 'PlantedTarget', 'planted_records', 'planted_shadows',
+           'ReferenceMembership']
 
 # %% ../nbs/05_shadows.ipynb #96d5dfde
 from dataclasses import dataclass, replace
@@ -14,12 +15,13 @@ import numpy as np
 import torch
 from scipy.special import expit
 from scipy.stats import norm
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
 from .classifiers import Knowledge, Predictor, mlp, told_target, undefended
 from .data import InputError, Records, Scored
-from .membership import ATTACKS, Attack, ThreatCard, log_features, strongest
+from .membership import ATTACKS, Attack, BoostedTrees, ThreatCard, log_features, strongest
 from .training import adam, fit, minimise, one_thread, scale, seeded, side_by_side
 
 # %% ../nbs/05_shadows.ipynb #c2e7dfd3
@@ -71,7 +73,7 @@ class Shadows:
         self.count = self.count or (16 if scale() == "lesson" else 64)
         self.inside, self.outside = draw_halves(self.candidates, self.count, self.seed)
         self.place_ = {name: i for i, name in enumerate(_bytes(self.candidates.x))}
-        self.targets_, self.services_, self.log_odds_ = [], [], []
+        self.targets_, self.services_, self.log_odds_, self.learnt_ = [], [], [], []
 
     def _seed(self, i): return 10_000 + 1000 * self.seed + i  # no shadow begins with the weights of a target
 
@@ -266,6 +268,36 @@ class Mlleaks(Attack):
         device = next(self.network_.parameters()).device
         return self.network_(torch.tensor(self._top(scored.scores), dtype=torch.float32, device=device)).squeeze(1).double().cpu().numpy()
 
+# %% ../nbs/05_shadows.ipynb #8951fb6f
+class ShadowBoosted(Attack):
+    "Boosted trees on all that an answer shows, trained on the answers of shadow models (ours, after Shokri et al. 2017)."
+    name, needs = "shadow_boosted", ("members", "nonmembers", "recipe", "candidates")
+    card = ThreatCard("ours, after Shokri et al. 2017", "the whole score vector", "true labels, the recipe, and candidates to train on; half of D1 and half of D3 for its threshold",
+                      "shadow models, and 150 boosted trees on their answers")
+
+    def learn(self, knowledge):
+        shadows = shadows_of(knowledge)
+        self.usual_, self.trees_ = _once(shadows.learnt_, knowledge.recipe, lambda: self._learn(shadows, knowledge.recipe))
+
+    def _learn(self, shadows, recipe):
+        candidates = shadows.candidates
+        answers = [Scored(service(candidates.x), candidates.y) for service in shadows.services(recipe)]
+        usual = np.full((candidates.k, candidates.k), .1)  # how often each class comes second behind each label
+        for scored in answers: np.add.at(usual, tuple(np.argsort(-scored.scores, 1, kind="stable")[:, :2].T), 1)
+        usual = np.log(usual / usual.sum(1, keepdims=True))
+        kept = [(scored[rows], truth) for scored, *halves in zip(answers, shadows.inside, shadows.outside) for rows, truth in zip(halves, (1, 0)) if rows.any()]
+        inputs, is_member = np.concatenate([self._features(part, usual) for part, _ in kept]), np.repeat([truth for _, truth in kept], [len(part) for part, _ in kept])
+        return usual, HistGradientBoostingClassifier(max_iter=150, max_leaf_nodes=15, learning_rate=.05, class_weight="balanced", random_state=0).fit(inputs, is_member)
+
+    def _features(self, scored, usual):
+        order, rows = np.argsort(-scored.scores, 1, kind="stable"), np.arange(len(scored))
+        label, second, third = (order[:, min(place, scored.k - 1)] for place in range(3))
+        rest = np.maximum(1 - scored.scores[rows, label], 1e-12)
+        ranks = np.c_[usual[label, second], usual[label, third], usual[second, label], usual[scored.y, label], usual[second, third]]
+        return np.c_[BoostedTrees().features(scored), ranks, second == scored.y, third == scored.y, scored.scores[rows, second] / rest, scored.scores[rows, third] / rest]
+
+    def score(self, scored): return self.trees_.predict_proba(self._features(scored, self.usual_))[:, 1]
+
 # %% ../nbs/05_shadows.ipynb #17e87afb
 SHADOW_ATTACKS = {
     "mlleaks_1": Mlleaks,
@@ -274,6 +306,7 @@ SHADOW_ATTACKS = {
     "lira_online": LiRA,
     "lira_offline": partial(LiRA, False),
     "rmia": RMIA,
+    "shadow_boosted": ShadowBoosted,
 }
 
 def adapts(

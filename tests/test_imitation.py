@@ -56,7 +56,7 @@ def test_awkward_sets_get_a_plan(k, shape):
     data = sets(4 * k, 2 * k, 4 * k, k, shape)
     service = Recipe(TARGET, ImitationDefence(rehearsals=1), "imitation")(data.d1, data.d2, 0)
     published = service(data.d3.x)
-    assert (published.argmax(1) == service.bare(data.d3.x).argmax(1)).all() and np.allclose(service.score_map.plan.sum(1), 1)
+    assert (published.argmax(1) == service.bare(data.d3.x).argmax(1)).all() and np.allclose(service.score_map.plan.sum(2), 1)
 
 
 def test_certain_and_undecided_answers_go_through():
