@@ -285,7 +285,9 @@ class ShadowBoosted(Attack):
         usual = np.full((candidates.k, candidates.k), .1)  # how often each class comes second behind each label
         for scored in answers: np.add.at(usual, tuple(np.argsort(-scored.scores, 1, kind="stable")[:, :2].T), 1)
         usual = np.log(usual / usual.sum(1, keepdims=True))
-        kept = [(scored[rows], truth) for scored, *halves in zip(answers, shadows.inside, shadows.outside) for rows, truth in zip(halves, (1, 0)) if rows.any()]
+        rng, most = np.random.default_rng(0), 10_000 // shadows.count  # of each kind from each shadow: twenty thousand examples are plenty
+        some = lambda rows: rng.permutation(np.flatnonzero(rows))[:most]
+        kept = [(scored[some(rows)], truth) for scored, *halves in zip(answers, shadows.inside, shadows.outside) for rows, truth in zip(halves, (1, 0)) if rows.any()]
         inputs, is_member = np.concatenate([self._features(part, usual) for part, _ in kept]), np.repeat([truth for _, truth in kept], [len(part) for part, _ in kept])
         return usual, HistGradientBoostingClassifier(max_iter=150, max_leaf_nodes=15, learning_rate=.05, class_weight="balanced", random_state=0).fit(inputs, is_member)
 
