@@ -289,7 +289,7 @@ class LabelOnly(Attack):
         x = np.concatenate([part.x for part in parts])
         if self.how == "shift" and x.ndim < 3: raise InputError(f"not applicable: only pictures can be shifted, and these records have shape {x.shape[1:]}")
         self.query_, binary = knowledge.query, bool(np.isin(x, (0, 1)).all())
-        amounts = self.amounts or ((.1, .25, .5, 1.) if self.how == "shift" else (.01, .02, .05) if binary else (.15, .3, .6))
+        amounts = self.amounts or self.usual(binary)
         found = []
         for amount in amounts:
             self.disturb_ = self._disturbances(amount, x, binary, knowledge.seed)
@@ -297,6 +297,8 @@ class LabelOnly(Attack):
             threshold = best_threshold(*shares)
             found.append(((shares[0] >= threshold).mean() - (shares[1] >= threshold).mean(), amount, threshold, self.disturb_))
         _, self.amount_, self.threshold_, self.disturb_ = max(found, key=lambda one: one[0])
+
+    def usual(self, binary): return (.1, .25, .5, 1.) if self.how == "shift" else (.01, .02, .05) if binary else (.15, .3, .6)
 
     def _disturbances(self, amount, x, binary, seed):  # functions of records
         rng, shape = np.random.default_rng(seed), (self.copies, *x.shape[1:])
@@ -318,11 +320,13 @@ class Averaged(LabelOnly):
     "The mean score of the true class over barely disturbed copies: against defences that toss a coin for each answer (ours)."
     def __init__(
         self,
-        amounts: tuple = (.002, .02, .15), # to choose among: noise in spreads of the data, or shares of flipped 0/1 features
-        copies: int = 32,                  # of each record
+        amounts: tuple = None, # to choose among: noise in spreads of the data, or shares of flipped 0/1 features
+        copies: int = 32,      # of each record
     ):
         super().__init__("noise", amounts, copies)
         self.name, self.card = "averaged_noise", replace(self.card, paper="ours", sees=f"the whole score vector of {copies} noisy copies of each record", half="copies of members' records score like those of strangers'")
+
+    def usual(self, binary): return (.002, .01, .05) if binary else (.002, .02, .15, .6)
 
     told = staticmethod(confidence)
 
