@@ -6,7 +6,7 @@
 __all__ = ['EDGES', 'Parts', 'sureness', 'right_shares', 'leak_of', 'transport', 'take_apart', 'put_together', 'Imitation',
            'ImitationDefence', 'save_imitation', 'load_imitation']
 
-# %% ../nbs/10b_imitation.ipynb #e9de7d7b
+# %% ../nbs/10b_imitation.ipynb #cdccf622
 import json
 import time
 from collections import namedtuple
@@ -26,7 +26,7 @@ from .purifier import keep_labels
 from .scores import distortion
 from .training import keyed_uniform
 
-# %% ../nbs/10b_imitation.ipynb #25780458
+# %% ../nbs/10b_imitation.ipynb #34cb2113
 EDGES = np.array([0, .4, .45, .5, .55, .6, .65, .7, .75, .8, .85, .9, .95, .975, .985, .99, .995, .998, .9995, 1.0001])
 
 def sureness(
@@ -45,7 +45,7 @@ def right_shares(
     bins = np.digitize(expit(logit(np.clip(top, 1e-9, 1 - 1e-12)) - slack), EDGES[1:-1])
     return np.bincount(bins[right], minlength=len(EDGES) - 1) / len(scored)
 
-# %% ../nbs/10b_imitation.ipynb #219cd686
+# %% ../nbs/10b_imitation.ipynb #1e0d0f13
 def leak_of(
     inside,    # (a,) share of members with each answer and a right label
     outside,   # (a,) the same of strangers
@@ -53,7 +53,7 @@ def leak_of(
     "What answers give away beyond their labels, where every member is answered rightly."
     return float(np.maximum(np.asarray(outside) - inside, 0).sum() / 2)
 
-# %% ../nbs/10b_imitation.ipynb #b9cccef2
+# %% ../nbs/10b_imitation.ipynb #638c8ddd
 def transport(
     inside,               # (s, a) share of members answered rightly in each bin: s estimates, each of which must be satisfied
     outside,              # (a,) share of strangers answered rightly in each bin
@@ -98,7 +98,7 @@ def transport(
     chances = np.clip(found.x[:plan].reshape(a, a + 2), 0, 1)
     return chances / chances.sum(1, keepdims=True), float(cost[:plan] @ found.x[:plan])
 
-# %% ../nbs/10b_imitation.ipynb #ca3b3eef
+# %% ../nbs/10b_imitation.ipynb #9e1401ea
 Parts = namedtuple("Parts", "label top second third share2 share3")  # shares of what the top score leaves, in tenths
 
 def take_apart(
@@ -128,7 +128,7 @@ def put_together(
     scores[rows, parts.label] = parts.top
     return keep_labels(np.clip(scores, 0, 1), np.eye(k)[parts.label])
 
-# %% ../nbs/10b_imitation.ipynb #5271d189
+# %% ../nbs/10b_imitation.ipynb #ddf7636a
 @dataclass(eq=False)
 class Imitation:
     "A score map: unsure answers stay as they are, and sure ones sometimes imitate them."
@@ -175,7 +175,7 @@ class Imitation:
         published[action == 1] = np.eye(self.k)[own.label[action == 1]]
         return published
 
-# %% ../nbs/10b_imitation.ipynb #ddc170b3
+# %% ../nbs/10b_imitation.ipynb #e2d0c7cf
 def _by_bin(values, bins):  # mean of each bin; an empty one has its nearest neighbour's
     count = np.bincount(bins, minlength=len(EDGES) - 1)
     there = np.flatnonzero(count)
@@ -260,7 +260,7 @@ class ImitationDefence:
         np.fill_diagonal(counts, 0)
         return counts / counts.sum(1, keepdims=True)
 
-# %% ../nbs/10b_imitation.ipynb #f5dac6e2
+# %% ../nbs/10b_imitation.ipynb #cec874c1
 def save_imitation(
     imitation: Imitation,
     path,         # of one file, written whole; it holds the secret key

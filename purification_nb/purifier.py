@@ -218,7 +218,7 @@ class Purifier:
         if scores.ndim == 2 and scores.shape[1] != self.k:
             raise InputError(f"this purifier was made for {self.k} classes, the scores have {scores.shape[1]}")
         module, device = self.as_module(), next(self.network.parameters()).device
-        return torch.cat([module(part.to(device)).cpu() for part in torch.tensor(check_scores(scores)).split(65536)]).numpy()
+        return torch.cat([module(part.to(device)).cpu() for part in torch.tensor(check_scores(scores)).split(1024)]).numpy()
 
 # %% ../nbs/07_purifier.ipynb #3f0ba5ff
 @dataclass(frozen=True)
