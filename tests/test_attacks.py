@@ -17,8 +17,9 @@ from purification_nb.shadows import SHADOW_ATTACKS, LiRA, Mlleaks, Shadows, draw
 
 ASKS_ONCE = [name for name, make in ATTACKS.items() if not make().repeated]
 BLIND = {"entropy", "mlleaks_1", "mlleaks_2", "mlleaks_3"}  # of single-query attacks, those that do not use the true label
-# These two know the true label and do not ask whether the service is right: one has a threshold for each label, the other
-# looks for scores that strangers' models do not give. So they may fall below the floor; nothing may stay above it.
+# The first two know the true label and do not ask whether the service is right: one has a threshold for each label, the other
+# looks for scores that strangers' models do not give. The third, rehearsing without the defence, misreads answers that no
+# shadow ever gave. So they may fall below the floor; nothing may stay above it.
 CARELESS = {"entropy_per_class", "lira_offline", "shadow_boosted"}
 NAMES = [name for name in ASKS_ONCE if name != "nsh"] + list(SHADOW_ATTACKS)
 SMALL = MLPTarget((32,), epochs=5)
