@@ -92,12 +92,9 @@ def check_scores(
     if s.ndim != 2: raise InputError(f"scores must be a table, one row a record and one column a class; this has shape {s.shape}")
     if len(s) == 0: raise InputError("an empty set: there is not a single row of scores")
     if k is not None and s.shape[1] != k: raise InputError(f"these scores have {s.shape[1]} columns, but there are {k} classes")
-    least, most = s.min(), s.max()
-    if not (least >= 0 and most <= 1 + 1e-4):  # NaN fails this too
+    if not (least := s.min()) >= 0 or not (off := np.abs((total := s @ np.ones(s.shape[1])) - 1)).max() <= 1e-3:
         if np.isnan(s).any(): raise InputError(f"{np.isnan(s).any(1).sum()} rows of the scores hold NaN: did the network diverge?")
-        raise InputError(f"scores must lie between 0 and 1, these reach from {least:.3g} to {most:.3g}: they look like logits; apply softmax first")
-    total = s.sum(1)
-    if (off := np.abs(total - 1)).max() > 1e-3:
+        if least < 0 or s.max() > 1 + 1e-4: raise InputError(f"scores must lie between 0 and 1, these reach from {least:.3g} to {s.max():.3g}: they look like logits; apply softmax first")
         raise InputError(f"row {off.argmax()} of the scores sums to {total[off.argmax()]:.4g}, not to 1: were they rounded, cut to the top k, or are they sigmoids?")
     return s
 

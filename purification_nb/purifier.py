@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections import namedtuple
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from safetensors.torch import load, save
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from .classifiers import mlp
 from .data import InputError, Scored, check_scores, write_whole
@@ -141,9 +143,13 @@ def paper_training(
     return PAPER_TRAINING[paper_twin(k)] | {"batch_size": 50}
 
 # %% ../nbs/07_purifier.ipynb #562ae44c
-def _kept(purified, scores):  # as `keep_labels`, on tensors
-    top, label = purified.argmax(1, keepdim=True), scores.argmax(1, keepdim=True)
-    kept = purified.scatter(1, top, purified.gather(1, label)).scatter(1, label, purified.gather(1, top))
+def _swap(purified, label):  # in place, on tensors: the top score and the label's change places
+    top = purified.argmax(1, keepdim=True)
+    low, high = purified.gather(1, label), purified.gather(1, top)
+    return purified.scatter_(1, top, low).scatter_(1, label, high)
+
+def _kept(purified, label):  # as `keep_labels`, on tensors
+    kept = _swap(purified, label)
     tied = kept.argmax(1, keepdim=True) != label  # another class has exactly the same score: the label gets a hair more
     kept = kept.scatter_add(1, label, 1e-9 * tied.double())
     return kept / kept.sum(1, keepdim=True)
@@ -153,23 +159,24 @@ def keep_labels(
     scores,        # (n, k) F's answers
 ) -> np.ndarray:   # (n, k) with F's label on top
     "Swap G's top score with that of F's label where they differ."
-    return _kept(*(torch.tensor(np.asarray(answers, np.float64)) for answers in (purified, scores))).numpy()
+    purified, scores = (torch.tensor(np.asarray(answers, np.float64)) for answers in (purified, scores))
+    return _kept(purified, scores.argmax(1, keepdim=True)).numpy()
 
 # %% ../nbs/07_purifier.ipynb #47d09d50
-def _short(scores, decimals):  # as `limit_decimals`, on tensors
-    whole, label = 10 ** decimals, scores.argmax(1, keepdim=True)
-    units = (scores / scores.sum(1, keepdim=True) * whole + 1e-9).floor().scatter(1, label, 0.)  # a hair more: .29 * 100 is 28.999...
-    units = units.scatter(1, label, whole - units.sum(1, keepdim=True))
-    other = units.argmax(1, keepdim=True)
-    tied = (other != label).double()  # another class rounds to the same: one unit of it goes to the label
-    return units.scatter_add(1, other, -tied).scatter_add(1, label, tied) / whole
+def _short(scores, decimals, label):  # as `limit_decimals`, in place, on tensors whose rows sum to 1 and have the label's score on top
+    whole = 10 ** decimals
+    units = scores.mul_(whole).add_(8 * torch.finfo(scores.dtype).eps * whole).floor_()  # a hair more: .29 * 100 is 28.999...
+    rest = lambda: whole - units.scatter_(1, label, 0.).sum(1, keepdim=True)
+    units.clamp_(max=rest() - 1)  # whoever would draw level with the label gives one unit up
+    return units.scatter_(1, label, rest()).double() / whole
 
 def limit_decimals(
     scores,         # (n, k)
     decimals: int,  # digits after the point
 ) -> np.ndarray:    # (n, k) still summing to 1, with the same label on top
     "Round all scores down except the top one, which takes the remainder."
-    return _short(torch.tensor(check_scores(scores)), decimals).numpy()
+    scores = torch.tensor(check_scores(scores))
+    return _short(scores / scores.sum(1, keepdim=True), decimals, scores.argmax(1, keepdim=True)).numpy()
 
 # %% ../nbs/07_purifier.ipynb #3a66d5f8
 class PurifierModule(nn.Module):
@@ -187,11 +194,24 @@ class PurifierModule(nn.Module):
         self,
         scores,  # (n, k) F's answers, float64: two that differ may be equal in float32
     ):           # (n, k) float64, rows sum to 1
-        purified = self.network(scores.float()).double().softmax(1)
-        if self.keep_label: purified = _kept(purified, scores)
-        return purified if self.decimals is None else _short(purified, self.decimals)
+        logits, label = self.network(scores.float()), scores.argmax(1, keepdim=True) if self.keep_label else None
+        if self.decimals is None:
+            purified = logits.double().softmax(1)
+            return _kept(purified, label) if self.keep_label else purified
+        purified = (logits if self.decimals < 4 else logits.double()).softmax(1)  # single precision is enough for three digits, and faster
+        if self.keep_label: _swap(purified, label)
+        else: label = purified.argmax(1, keepdim=True)
+        return _short(purified, self.decimals, label)
 
 # %% ../nbs/07_purifier.ipynb #99a9bb00
+def _folded(network):  # the same function with each batch normalisation folded into the linear layer before it
+    if not isinstance(network, nn.Sequential): return network
+    layers = []
+    for layer in network:
+        if isinstance(layer, nn.BatchNorm1d) and layers and isinstance(layers[-1], nn.Linear): layers[-1] = fuse_linear_bn_eval(layers[-1], layer)
+        else: layers.append(layer)
+    return nn.Sequential(*layers)
+
 @dataclass(eq=False)
 class Purifier:
     "A trained purifier: scores in, purified scores out."
@@ -204,9 +224,13 @@ class Purifier:
     refit: object = None        # the defence that made it, with its settings as chosen: to train it again on a shadow
     history: History = field(default=None, repr=False)
 
+    @torch.inference_mode(False)
     def as_module(self) -> PurifierModule:
-        "The whole of it as one module of torch, sharing G's weights."
-        return PurifierModule(self.network, self.keep_label, self.decimals).eval()
+        "The whole of it as one module of torch, G's batch normalisation folded into its layers."
+        return PurifierModule(_folded(self.network.eval()), self.keep_label, self.decimals).eval()
+
+    @cached_property
+    def _module(self): return self.as_module()  # made at the first answer
 
     @torch.inference_mode()
     def __call__(
@@ -217,8 +241,12 @@ class Purifier:
         scores = np.asarray(scores)
         if scores.ndim == 2 and scores.shape[1] != self.k:
             raise InputError(f"this purifier was made for {self.k} classes, the scores have {scores.shape[1]}")
-        module, device = self.as_module(), next(self.network.parameters()).device
-        return torch.cat([module(part.to(device)).cpu() for part in torch.tensor(check_scores(scores)).split(1024)]).numpy()
+        scores = check_scores(scores)
+        purified, device = np.empty(scores.shape), next(self._module.parameters()).device
+        for start in range(0, len(scores), 1024):  # blocks that stay in the processor's cache
+            rows = slice(start, start + 1024)
+            purified[rows] = self._module(torch.tensor(scores[rows], device=device)).cpu()
+        return purified
 
 # %% ../nbs/07_purifier.ipynb #3f0ba5ff
 @dataclass(frozen=True)
