@@ -110,7 +110,7 @@ def scores_of(
     "What a service built on this network lets out."
     network.eval()
     device = next(network.parameters()).device
-    x = torch.tensor(np.asarray(x, np.float32))
+    x = torch.tensor(np.ascontiguousarray(x, np.float32))
     return torch.cat([network(part.to(device)).double().softmax(1).cpu() for part in x.split(batch_size)]).numpy()
 
 # %% ../nbs/02_classifiers.ipynb #a2018980

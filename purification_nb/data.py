@@ -88,7 +88,7 @@ def check_scores(
     k: int = None,  # number of classes expected, if known
 ) -> np.ndarray:    # (n, k) the same, float64
     "The scores as float64, or an `InputError` that says what they seem to be instead."
-    s = np.asarray(scores, np.float64)
+    s = np.ascontiguousarray(scores, np.float64)
     if s.ndim != 2: raise InputError(f"scores must be a table, one row a record and one column a class; this has shape {s.shape}")
     if len(s) == 0: raise InputError("an empty set: there is not a single row of scores")
     if k is not None and s.shape[1] != k: raise InputError(f"these scores have {s.shape[1]} columns, but there are {k} classes")
