@@ -146,8 +146,17 @@ class MLPTarget:
     rate: float = 1e-3          # Adam's learning rate
     batch_size: int = 64        # records a batch
 
+    def network(
+        self,
+        records: Records,    # of the shape and with the classes it will be trained on
+        seed: int,           # of the initial weights
+        activation=nn.ReLU,  # after every hidden layer
+    ) -> nn.Sequential:
+        "The network before its training."
+        with seeded(seed): return nn.Sequential(nn.Flatten(), mlp((int(np.prod(records.x.shape[1:])), *self.hidden, records.k), activation))
+
     def __call__(self, d1: Records, d2: Records, seed: int) -> Predictor:
-        with seeded(seed): network = nn.Sequential(nn.Flatten(), mlp((int(np.prod(d1.x.shape[1:])), *self.hidden, d1.k)))
+        network = self.network(d1, seed)
         step = minimise(lambda x, y: F.cross_entropy(network(x), y), adam(network, self.rate))
         history = fit(network, step, (d1.x, d1.y), self.epochs, self.batch_size, seed, made_of={"kind": "mlp target", "rate": self.rate})
         return Predictor(partial(scores_of, network), d1.k, info={"target_seconds": history.seconds})

@@ -4,14 +4,14 @@ import pickle
 import numpy as np
 import pytest
 
-from purification_nb.baselines import ReleaseBelow, Rounding, Temperature, TopK, constant_per_label, one_hot
+from purification_nb.baselines import RandomNoise, ReleaseBelow, Rounding, Temperature, TopK, constant_per_label, one_hot
 from purification_nb.classifiers import MLPTarget, Recipe
 from purification_nb.data import InputError, Scored, check_scores, digits
 from purification_nb.scores import calibration_error, distortion, negative_log_likelihood, plot_reliability
 
 STRENGTHS = {"rounding": [Rounding(d) for d in (15, 6, 3, 2, 1, 0)], "top_k": [TopK(t) for t in (8, 6, 4, 2, 1)],
              "hot": [Temperature(t) for t in (1., 1.5, 2, 5, 50)], "cold": [Temperature(t) for t in (1., .7, .5, .1, .01)],
-             "release_below": [ReleaseBelow(t) for t in (1., .9, .7, .5, .1)]}  # of each, the weakest first
+             "release_below": [ReleaseBelow(t) for t in (1., .9, .7, .5, .1)], "random_noise": [RandomNoise(s) for s in (0., .1, .3, .6, 1.)]}  # of each, the weakest first
 ALL = [one for family in STRENGTHS.values() for one in family] + [one_hot, Rounding(), TopK(), Temperature(), TopK(99), Temperature(1e9), Temperature(1e-9)]
 each = pytest.mark.parametrize("defence", ALL, ids=lambda one: getattr(one, "__name__", repr(one)))
 
@@ -43,7 +43,7 @@ def test_single_precision_and_single_rows(defence):
     assert np.allclose(publish([[.6, .3, .1]]).sum(), 1)
 
 
-@pytest.mark.parametrize("defence", [one_hot, TopK(1), TopK(3), ReleaseBelow(.5), Temperature(1.), Rounding(0)], ids=lambda one: getattr(one, "__name__", repr(one)))
+@pytest.mark.parametrize("defence", [one_hot, TopK(1), TopK(3), ReleaseBelow(.5), Temperature(1.), Rounding(0), Rounding(1), Rounding(2)], ids=lambda one: getattr(one, "__name__", repr(one)))
 def test_twice_is_once(defence):
     publish = defence(None, None, 0)
     once = publish(drawn())
