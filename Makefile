@@ -55,6 +55,9 @@ reproduce: $(DEV) ## measure the paper's tables again (an hour on two cores) and
 bench: $(DEV) ## measure speed, as ratios in one run; see benchmarks/README.md
 	$(BIN)/python benchmarks/shadows.py
 	$(BIN)/python benchmarks/purifier.py
+	$(BIN)/python benchmarks/memguard.py
+	$(BIN)/python -m pip install --no-deps -r benchmarks/requirements.txt
+	$(BIN)/python benchmarks/attacks.py
 
 clean-cache: ## forget the trained models
 	rm -rf "$(PURIFICATION_NB_CACHE)"
