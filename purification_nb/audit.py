@@ -229,7 +229,9 @@ def _cell(split, recipe, attacks, seed, references, bare, shadows, other, seeds,
             else:
                 rows += [_row(metric, *value, n=n, **about) for metric, value in evaluate(attack, *held, pooled=seeds).items()]
                 if choose: fitted.append((trial(attack, knowledge), attack, name + " (adaptive)" * adapted))
-        except Exception as error: rows.append(_row("accuracy" if name != "inversion" else "inversion_error_members", None, error=f"{type(error).__name__}: {error}", **about))
+        except Exception as error:
+            rows.append(_row("accuracy" if name != "inversion" else "inversion_error_members", None, error=f"{type(error).__name__}: {error}", **about))
+            if not isinstance(error, InputError): result["broke"] = True
     for row, among in (("strongest", [one for one in fitted if not one[1].repeated]), ("strongest_repeated", fitted)):
         if not among or (row == "strongest_repeated" and not any(attack.repeated for _, attack, _ in fitted)): continue
         _, best, name = max(among, key=lambda one: one[0])
@@ -259,7 +261,7 @@ def _place(split, recipe, attacks, seed, references, bare, shadows, other, seeds
     return cache_folder() / f"cell-{key}.npz"
 
 def _write_down(path, rows, result):  # one cell, unless an attack failed in it: that may go better next time
-    if any(row["error"] and not row["error"].startswith("InputError") for row in rows): return
+    if result.get("broke"): return
     arrays = {f"roc.{i}": scores for i, scores in enumerate(result.get("roc", ()))} | ({"drawn": result["drawn"]} if "drawn" in result else {})
     for i, scored in enumerate(result.get("scored", ())): arrays |= {f"scores.{i}": scored.scores, f"labels.{i}": scored.y}
     plain = {"rows": rows, "result": {name: value for name, value in result.items() if name not in ("roc", "scored", "drawn")}}
@@ -456,7 +458,7 @@ class Audit:
         label = t.recipe.where(t.setting.isna(), t.recipe + " (" + t.setting.astype(str) + ")")
         t = t.assign(attack=[r.attack + " (adaptive)" * bool(r.adaptive) for r in t.itertuples()], cell=[write(r) for r in t.itertuples()], label=label)
         order = [name + end for name in [*ALL_ATTACKS, "strongest", "strongest_repeated"] for end in ("", " (adaptive)")]
-        return t.pivot(index="attack", columns="label", values="cell").reindex(columns=self.recipes, index=[name for name in order if name in set(t.attack)]).fillna("-")
+        return t.pivot(index="attack", columns="label", values="cell").reindex(columns=self.recipes, index=[name for name in order if name in set(t.attack)]).astype(object).fillna("-")
 
     def _repr_html_(self): return as_text(self.summary()).to_html()
 
