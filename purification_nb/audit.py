@@ -61,7 +61,7 @@ DEFENCES = {
     "purifier_best": ImitationDefence(),
     "memguard": MemGuard(),
 }
-DEFAULT_RECIPES = ("none", "one_hot", "constant_per_label", "release_below", "purifier", "purifier_keep_label", "purifier_best")
+DEFAULT_RECIPES = ("none", "one_hot", "constant_per_label", "release_below", "purifier", "purifier_keep_label", "purifier_best", "dropout")
 ALL_ATTACKS = ATTACKS | SHADOW_ATTACKS | {"inversion": Inversion, "reference_membership": ReferenceMembership}
 ASKS_OFTEN = {name for name, make in ATTACKS.items() if make().repeated}
 DEFAULT_ATTACKS = (*(name for name in ATTACKS if name != "nsh" and name not in ASKS_OFTEN), "inversion")
@@ -309,7 +309,7 @@ def _another(data, names):  # records of another data set, for the attack that w
 # %% ../nbs/11_audit.ipynb #91df26ad
 def audit(
     data="digit_pairs",       # a name for `load`, or a `Split`
-    recipes=None,             # "a,b", "all", names, or `Recipe`s of your own; the seven defaults when absent
+    recipes=None,             # "a,b", "all", names, or `Recipe`s of your own; the eight defaults when absent
     attacks=None,             # "a,b", "all" or names; label, thresholds, nsh_log, boosted, neighbours and inversion when absent
     seeds=3,                  # how many, or a list of them
     target=MLPTarget(),       # what named recipes defend
@@ -343,7 +343,7 @@ def audit(
             one.targets(bare, bar("shadow models"))
             one.log_odds(Recipe(bare))
     shadowed = time.perf_counter()
-    places = [(i, plan) for i in range(len(seeds)) for plan in plans]
+    places = [(i, plan) for plan in plans for i in range(len(seeds))]  # in this order two that train the same purifier do not stand side by side
     cells = side_by_side([(_cell_or_failure, splits[i], plan, chosen, seeds[i], references[i], Recipe(bare), rehearsed[i], elsewhere, len(seeds), i == 0, strongest) for i, plan in places], jobs, bar("recipes and attacks"))
     if failures := [result["failed"] for _, result in cells if "failed" in result]:
         if len(failures) == len(cells): raise failures[0]

@@ -25,7 +25,7 @@ def _fail(error, code=2):
 @app.command("audit")
 def audit_command(
     data: Annotated[str, typer.Option(help="digit_pairs, digits, location30, or the path of an .npz with x and y.")] = "digit_pairs",
-    recipes: Annotated[Optional[str], typer.Option(help="Defences to compare: names with commas, or all. Default: none, one_hot, constant_per_label, release_below, purifier, purifier_keep_label, purifier_best.")] = None,
+    recipes: Annotated[Optional[str], typer.Option(help="Defences to compare: names with commas, or all. Default: none, one_hot, constant_per_label, release_below, purifier, purifier_keep_label, purifier_best, dropout.")] = None,
     attacks: Annotated[Optional[str], typer.Option(help="Attacks to run: names with commas, or all. Default: those that need neither shadow models nor repeated questions: label, confidence, entropy, modified_entropy (each also with _per_class), nsh_log, boosted, neighbours, inversion.")] = None,
     shadows: Annotated[Optional[int], typer.Option(min=2, help="Shadow models for the attacks that train them (mlleaks, lira, rmia). Default: 16, at full scale 64.")] = None,
     other: Annotated[Optional[str], typer.Option(help="Another data set, for mlleaks_2. Default: location30 where it can be had, or digit_pairs.")] = None,
