@@ -49,7 +49,7 @@ wheel: $(DEV) ## build the wheel and the sdist in dist/
 	$(BIN)/python -m build
 
 reproduce: export OMP_NUM_THREADS := 1
-reproduce: $(DEV) ## measure the paper's tables again (an hour on two cores) and show them in nbs/tutorials/reproduce_the_paper.ipynb
+reproduce: $(DEV) ## measure the paper's tables again (two hours on two cores) and show them in nbs/tutorials/reproduce_the_paper.ipynb
 	$(BIN)/python dev/notebooks.py run nbs/tutorials/reproduce_the_paper.ipynb
 
 bench: $(DEV) ## measure speed, as ratios in one run; see benchmarks/README.md

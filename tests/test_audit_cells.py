@@ -158,3 +158,13 @@ def test_a_card_never_fills_in(counted, monkeypatch, tmp_path):
     held = json.loads((card.save_card(made, tmp_path) / "card.json").read_text())
     assert {line["table"] for line in held["lines"]} == set(card.PAPER) and not any(line["ours"] for line in held["lines"])
     with pytest.raises(InputError, match="no table"): card.reproduce("digits", "X", progress=False)
+
+
+def test_the_command_checks_before_it_works(tmp_path):
+    from typer.testing import CliRunner
+    from purification_nb.cli import app
+    wrong = CliRunner().invoke(app, ["reproduce", "--tables", "XII", "--out", str(tmp_path / "card")])
+    assert wrong.exit_code == 2 and "no table 'XII'" in wrong.output and not (tmp_path / "card").exists()
+    (tmp_path / "file").touch()
+    blocked = CliRunner().invoke(app, ["reproduce", "--tables", "VII", "--out", str(tmp_path / "file" / "card")])
+    assert blocked.exit_code == 2 and "cannot write" in blocked.output
