@@ -23,15 +23,15 @@ def defence_classifier(
     scored_d2: Scored,    # strangers
     seed: int,            # of initial weights and shuffling
     paper: bool = False,  # 400 epochs of gradient descent, as in the published code; else 50 of Adam
-) -> nn.Module:           # sorted scores (n, k) -> (n, 1) logits, positive: a member
+) -> tuple:               # (network: sorted scores (n, k) -> (n, 1) logits, positive: a member; `History` of its training)
     "MemGuard's h, the stand-in for the attacker's network."
     with seeded(seed): network = mlp((scored_d1.k, 256, 128, 64, 1))
     ordered = np.sort(np.concatenate([scored_d1.scores, scored_d2.scores]), 1).astype(np.float32)
     member = np.repeat(np.float32([1, 0]), [len(scored_d1), len(scored_d2)])
     loss = lambda scores, truth: F.binary_cross_entropy_with_logits(network(scores).squeeze(1), truth)
     mover, epochs = (torch.optim.SGD(network.parameters(), 1e-3), 400) if paper else (adam(network, 1e-3), 50)
-    fit(network, minimise(loss, mover), (ordered, member), epochs, 64, seed, made_of={"kind": "memguard", "paper": paper})
-    return network.requires_grad_(False)
+    history = fit(network, minimise(loss, mover), (ordered, member), epochs, 64, seed, made_of={"kind": "memguard", "paper": paper})
+    return network.requires_grad_(False), history
 
 def judge(
     network,       # h
@@ -106,6 +106,7 @@ class GuardedScores:
     k: int              # number of classes
     epsilon: float      # how much distortion is borne, expected L1 of each answer
     key: int            # secret: the coins follow from it
+    seconds: float = 0. # what h's training took
     answered: dict = field(default_factory=dict, repr=False)  # score vector -> noisy one, a few thousand of them: a walk is long
 
     def noise(
@@ -145,4 +146,5 @@ class MemGuard:
 
     def __call__(self, scored_d1: Scored, scored_d2: Scored, seed: int) -> GuardedScores:
         if scored_d1 is None: raise InputError("MemGuard trains its classifier on members' scores too: it needs D1's, not D2's alone")
-        return GuardedScores(defence_classifier(scored_d1, scored_d2, seed, self.paper), scored_d2.k, self.epsilon, self.key * 1_000_003 + seed)
+        network, history = defence_classifier(scored_d1, scored_d2, seed, self.paper)
+        return GuardedScores(network, scored_d2.k, self.epsilon, self.key * 1_000_003 + seed, history.seconds)
