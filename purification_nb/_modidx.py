@@ -200,6 +200,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                              'purification_nb.classifiers.undefended': ( 'classifiers.html#undefended',
                                                                                          'purification_nb/classifiers.py')},
             'purification_nb.cli': { 'purification_nb.cli._fail': ('cli.html#_fail', 'purification_nb/cli.py'),
+                                     'purification_nb.cli._in_one_line': ('cli.html#_in_one_line', 'purification_nb/cli.py'),
                                      'purification_nb.cli.audit_command': ('cli.html#audit_command', 'purification_nb/cli.py'),
                                      'purification_nb.cli.data_command': ('cli.html#data_command', 'purification_nb/cli.py'),
                                      'purification_nb.cli.reproduce_command': ('cli.html#reproduce_command', 'purification_nb/cli.py')},

@@ -243,7 +243,7 @@ def _cell(split, recipe, attacks, seed, references, bare, shadows, other, seeds,
         if drawn is not None and held[0].x.ndim == 3: result["drawn"] = drawn[0][:200]
     return [_alone(row, len(held[1])) for row in rows], result
 
-# %% ../nbs/11_audit.ipynb #4b4109dc
+# %% ../nbs/11_audit.ipynb #600a8f42
 def _identity(thing):  # a description that only equal recipes share; TypeError for what has none
     ours = getattr(thing, "__module__", "").startswith("purification_nb.")
     if ours and is_dataclass(thing) and not isinstance(thing, type): return [type(thing).__qualname__, {f.name: _identity(getattr(thing, f.name)) for f in fields(thing)}]
@@ -252,6 +252,7 @@ def _identity(thing):  # a description that only equal recipes share; TypeError 
     if thing is None or isinstance(thing, (str, int, float)): return thing
     raise TypeError(f"a {type(thing).__name__} cannot be told from another by its name and settings")
 
+# %% ../nbs/11_audit.ipynb #65b038d0
 def _place(split, recipe, attacks, seed, references, bare, shadows, other, seeds, pictures, choose):  # the file of a cell, or None
     arrays = lambda records: None if records is None else [records.x, records.y, records.k, records.groups]
     try: who = [_identity(recipe), _identity(bare)]
@@ -260,6 +261,7 @@ def _place(split, recipe, attacks, seed, references, bare, shadows, other, seeds
     key = fingerprint(library_version(), who, data, list(attacks), seed, shadows and shadows.count, arrays(other), seeds, pictures, choose, scale(), torch.get_num_threads())
     return cache_folder() / f"cell-{key}.npz"
 
+# %% ../nbs/11_audit.ipynb #0147106e
 def _write_down(path, rows, result):  # one cell, unless an attack failed in it: that may go better next time
     if result.get("broke"): return
     arrays = {f"roc.{i}": scores for i, scores in enumerate(result.get("roc", ()))} | ({"drawn": result["drawn"]} if "drawn" in result else {})
@@ -282,6 +284,7 @@ def _read_back(path):  # (rows, result), or None where there is nothing usable
     if "drawn" in held: result["drawn"] = held["drawn"]
     return plain["rows"], result
 
+# %% ../nbs/11_audit.ipynb #3ae30fd8
 def _cell_or_failure(*arguments):  # a cell, remembered or measured; one row that says why where it failed
     path = _place(*arguments)
     if path and (known := _read_back(path)): return known

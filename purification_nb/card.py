@@ -32,11 +32,11 @@ from .purifier import PurifierDefence
 from .scores import confidence, gaps, normalised_entropy
 from .training import one_thread, scale
 
-# %% ../nbs/11b_card.ipynb #535556fe
+# %% ../nbs/11b_card.ipynb #04f2f937
 def _table(text): return pd.read_csv(io.StringIO(text.strip()), skipinitialspace=True).set_index(["data", "row"]).astype(float)
 
-PAPER = {
-    "II": _table("""
+PAPER = {}  # table -> its numbers, one row a defence
+PAPER["II"] = _table("""
 data,row,train accuracy,test accuracy,distortion,inversion error,NSH,Mlleaks,Mlleaks-a,Label
 CIFAR10,none,.9999,.9592,0,1.4357,.5603,.5626,,.5220
 CIFAR10,single,1,.9578,.0066,1.4785,.5385,.5137,.5206,.5228
@@ -52,8 +52,10 @@ FaceScrub530,none,1,.7768,0,.0114,.6934,.7504,,.6136
 FaceScrub530,single,.9954,.7730,.0249,.0443,.6520,.6420,.6514,.6112
 FaceScrub530,I,.9988,.7748,.0301,.0448,.6514,.6320,.6187,.6145
 FaceScrub530,II,.9997,.7740,.0407,.0446,.5799,.5813,.6141,.6129
-FaceScrub530,I & II,.9997,.7749,.0438,.0448,.5814,.6040,.6068,.6134"""),
-    "III": _table("""
+FaceScrub530,I & II,.9997,.7749,.0438,.0448,.5814,.6040,.6068,.6134""")
+
+# %% ../nbs/11b_card.ipynb #32c8167d
+PAPER["III"] = _table("""
 data,row,Label
 CIFAR10,none,.5220
 CIFAR10,I & II,.5232
@@ -66,34 +68,38 @@ Purchase100,Model-Stacking,.5601
 FaceScrub530,none,.6136
 FaceScrub530,I & II,.6134
 FaceScrub530,Min-Max,.6601
-FaceScrub530,Model-Stacking,.6493"""),
-    "IV": _table("""
+FaceScrub530,Model-Stacking,.6493""")
+PAPER["IV"] = _table("""
 data,row,confidence: largest gap,confidence: mean gap,uncertainty: largest gap,uncertainty: mean gap
 CIFAR10,none,.103,.004,.114,.005
 CIFAR10,I & II,.057,.002,.019,.002
 Purchase100,none,.412,.016,.201,.015
 Purchase100,I & II,.164,.007,.058,.003
 FaceScrub530,none,.416,.017,.418,.017
-FaceScrub530,I & II,.264,.010,.129,.005"""),
-    "V": _table("""
+FaceScrub530,I & II,.264,.010,.129,.005""")
+
+# %% ../nbs/11b_card.ipynb #483b284e
+PAPER["V"] = _table("""
 data,row,test accuracy,distortion,inversion error
 FaceScrub530,none,.7768,0,.011448
 FaceScrub530,H as it is,.7748,.0334,.044825
 FaceScrub530,H with one layer fewer,.7752,.0378,.044876
-FaceScrub530,H with one layer more,.7748,.0484,.046276"""),
-    "VI": _table("""
+FaceScrub530,H with one layer more,.7748,.0484,.046276""")
+PAPER["VI"] = _table("""
 data,row,test accuracy,distortion,inversion error,NSH,Mlleaks,Mlleaks-a
 Purchase100,an eighth of D2,.8315,.0637,.152346,.5960,.5259,.5442
 Purchase100,half of D2,.8447,.0461,.152175,.5850,.5188,.5409
 Purchase100,D2,.8417,.0438,.152097,.5813,.5131,.5282
 Purchase100,twice D2,.8443,.0418,.152092,.5808,.5090,.5280
 Purchase100,three times D2,.8441,.0400,.151909,.5827,.5121,.5420
-Purchase100,D1 in its place,.8118,.0791,.152600,.5915,.5277,.5637"""),
-    "VII": _table("""
+Purchase100,D1 in its place,.8118,.0791,.152600,.5915,.5277,.5637""")
+PAPER["VII"] = _table("""
 data,row,test accuracy,distortion,inversion error,NSH,Mlleaks,Mlleaks-a
 Purchase100,noise,.0768,1.4498,.1619,.6299,.5230,.5331
-FaceScrub530,CIFAR10 pictures,.5030,.5027,.0430,.6150,.5549,.5929"""),
-    "VIII": _table("""
+FaceScrub530,CIFAR10 pictures,.5030,.5027,.0430,.6150,.5549,.5929""")
+
+# %% ../nbs/11b_card.ipynb #0cf37088
+PAPER["VIII"] = _table("""
 data,row,training over the target's,answering over the target's
 CIFAR10,purifier,1.07,1.28
 CIFAR10,Min-Max,5.13,1.03
@@ -106,13 +112,15 @@ Purchase100,Model-Stacking,2.06,2.97
 FaceScrub530,purifier,3.47,1.50
 FaceScrub530,Min-Max,2.51,1.02
 FaceScrub530,MemGuard,1.33,5260
-FaceScrub530,Model-Stacking,2.53,2.78"""),
-    "IX": _table("""
+FaceScrub530,Model-Stacking,2.53,2.78""")
+PAPER["IX"] = _table("""
 data,row,inversion error of D2,NSH on D2
 FaceScrub530,I & II,.0450,.5363
 FaceScrub530,Min-Max,.0222,.5207
-FaceScrub530,MemGuard,.0116,.5220"""),
-    "Figures 9-11": _table("""
+FaceScrub530,MemGuard,.0116,.5220""")
+
+# %% ../nbs/11b_card.ipynb #4d500cec
+PAPER["Figures 9-11"] = _table("""
 data,row,test accuracy,distortion,inversion error,NSH
 CIFAR10,none,.9592,0,1.4357,.5603
 CIFAR10,One-Hot,.9592,.0108,1.4784,.5274
@@ -131,9 +139,9 @@ FaceScrub530,One-Hot,.7768,.0841,.0462,.5725
 FaceScrub530,Random Noise,.7768,.2371,.0500,.5901
 FaceScrub530,Model-Stacking,.5705,.4053,.0428,.6200
 FaceScrub530,MemGuard,.7768,.0535,.0117,.6070
-FaceScrub530,Min-Max,.5685,.3727,.0163,.6140"""),
-}
+FaceScrub530,Min-Max,.5685,.3727,.0163,.6140""")
 
+# %% ../nbs/11b_card.ipynb #aa08864c
 def beside(
     table: str,          # a key of `PAPER`
     data: str = "",      # what was measured
@@ -214,8 +222,8 @@ def efficiency(
     bare = Recipe(MLPTarget())(split.d1, split.d2, seed)
     trained = lambda service: service.info.get("target_seconds", 0) + service.info.get("defence_seconds", 0)
     services = {name: recipe(split.d1, split.d2, seed) for name, recipe in recipes.items()}
-    rows = {name: {"training": trained(service) / bare.info["target_seconds"]} for name, service in services.items()} | {"MemGuard, one at a time": {"training": None}}
-    rows["MemGuard, one at a time"]["training"] = rows["MemGuard"]["training"]
+    rows = {name: {"training": trained(service) / bare.info["target_seconds"]} for name, service in services.items()}
+    rows["MemGuard, one at a time"] = dict(rows["MemGuard"])
     with one_thread():
         for size in sizes:
             x = np.resize(split.d3.x, (size, *split.d3.x.shape[1:]))
@@ -276,7 +284,7 @@ WHY = {  # table -> what we know of the distance between the two numbers
     "Figures 9-11": "Each defence at its default strength; the paper draws several and we take its strongest. Random Noise: it does not say how scores are drawn, ours puts the label's between one half and 1. Distortion is in L1, and is measured against the undefended target also where a defence trains another one.",
 }
 
-# %% ../nbs/11b_card.ipynb #2eb705bd
+# %% ../nbs/11b_card.ipynb #240b7bf1
 NOT_MEASURED = "not measured"
 
 @dataclass(eq=False)
@@ -296,6 +304,7 @@ class Card:
 
     def _repr_html_(self): return "".join(f"<h4>Table {table}</h4>{self.of(table).to_html()}" for table in self.lines.table.unique())
 
+# %% ../nbs/11b_card.ipynb #dbe47195
 def _lines(table, data, ours, note):  # a table's part of the card; what the paper lacks comes last
     theirs = PAPER[table].loc[beside(table, data)]
     asked = [(row, column, theirs.loc[row, column]) for row in theirs.index for column in theirs.columns if not (row == "none" and np.isnan(theirs.loc[row, column]))]
@@ -303,6 +312,7 @@ def _lines(table, data, ours, note):  # a table's part of the card; what the pap
     blank = (None, None, None)
     return [{"table": table, "data": beside(table, data), "row": row, "quantity": column, "paper": paper, **dict(zip(("ours", "low", "high"), ours.get((row, column), blank))), "note": note} for row, column, paper in asked + extra if paper is not None or ours[row, column][0] is not None]
 
+# %% ../nbs/11b_card.ipynb #2c6e9ae4
 def reproduce(
     data="digit_pairs",     # a name for `load`, or a `Split`
     tables=None,            # "II,IX" or a list of keys of `PAPER`; all when absent

@@ -7,6 +7,7 @@ __all__ = ['app', 'audit_command', 'reproduce_command', 'data_command']
 
 # %% ../nbs/13_cli.ipynb #6526c3a4
 import os
+from contextlib import contextmanager
 from typing import Annotated, Optional
 
 import typer
@@ -20,6 +21,12 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 def _fail(error, code=2):
     typer.echo(f"purification-nb: {error}", err=True)
     raise typer.Exit(code)
+
+@contextmanager
+def _in_one_line():  # a mistake, or Ctrl-C, ends the command with a line instead of a traceback
+    try: yield
+    except InputError as error: _fail(error)
+    except KeyboardInterrupt: _fail("stopped; what was trained and measured is remembered, and the same command goes on from there", 130)
 
 # %% ../nbs/13_cli.ipynb #60932616
 @app.command("audit")
@@ -38,12 +45,10 @@ def audit_command(
     if scale: os.environ["PURIFICATION_NB_SCALE"] = scale
     import pandas as pd
     from purification_nb import audit as module
-    try:
+    with _in_one_line():
         module.check_writable(out)
         found = module.audit(data, recipes, attacks, seeds, shadows=shadows, other=other, jobs=jobs)
         folder = module.save(found, out)
-    except InputError as error: _fail(error)
-    except KeyboardInterrupt: _fail("stopped; what was trained and measured is remembered, and the same command goes on from there", 130)
     with pd.option_context("display.width", 200, "display.max_columns", None): typer.echo(f"\n{module.as_text(found.summary()).to_string()}\n")
     for sentence in found.sentences(): typer.echo(f"- {sentence}")
     typer.echo(f"\nThe report: {folder / 'report.html'}")
@@ -61,12 +66,10 @@ def reproduce_command(
     "Measure the paper's tables again, and write one page with its numbers and ours."
     if scale: os.environ["PURIFICATION_NB_SCALE"] = scale
     from purification_nb import card as module
-    try:
+    with _in_one_line():
         module.check_writable(out)
         made = module.reproduce(data, tables, seeds, jobs)
         folder = module.save_card(made, out)
-    except InputError as error: _fail(error)
-    except KeyboardInterrupt: _fail("stopped; what was trained and measured is remembered, and the same command goes on from there", 130)
     for table in made.run["seconds"]: typer.echo(f"\n{table}\n{made.of(table).to_string()}")
     typer.echo(f"\nThe card: {folder / 'card.html'}")
 
@@ -76,7 +79,6 @@ def data_command(
     name: Annotated[str, typer.Argument(help=f"One of: {', '.join(DATASETS)}; or the path of an .npz with x and y.")],
 ):
     "Fetch a data set, check it, and say what is in it."
-    try: split = load(name)
-    except InputError as error: _fail(error)
+    with _in_one_line(): split = load(name)
     typer.echo(f"{split.name}: {split.d1.x.shape[1:]} per record, {split.k} classes; D1 {len(split.d1)}, D2 {len(split.d2)}, D3 {len(split.d3)} records")
     typer.echo(f"data folder: {data_folder()} (PURIFICATION_NB_DATA moves it)")
