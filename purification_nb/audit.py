@@ -228,7 +228,9 @@ def _cell(split, recipe, attacks, seed, references, bare, shadows, other, seeds,
             elif name == "reference_membership": rows += _of_reference(attack, predictor, held[1], seeds, about)
             else:
                 rows += [_row(metric, *value, n=n, **about) for metric, value in evaluate(attack, *held, pooled=seeds).items()]
-                if choose: fitted.append((trial(attack, knowledge), attack, name + " (adaptive)" * adapted))
+                if choose:
+                    rivals = [found for found, other, _ in fitted if attack.repeated or not other.repeated]
+                    fitted.append((trial(attack, knowledge, max(rivals, default=0.)), attack, name + " (adaptive)" * adapted))
         except Exception as error:
             rows.append(_row("accuracy" if name != "inversion" else "inversion_error_members", None, error=f"{type(error).__name__}: {error}", **about))
             if not isinstance(error, InputError): result["broke"] = True

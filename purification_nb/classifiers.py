@@ -128,6 +128,10 @@ class Predictor:
 
     def __call__(self, x) -> np.ndarray: return check_scores(self.score_map(self.bare(x)), self.k)
 
+    def labels(self, x) -> np.ndarray:
+        "The predicted labels alone; a score map that `keeps_labels` need not be asked for them."
+        return (self.bare(x) if getattr(self.score_map, "keeps_labels", False) else self(x)).argmax(1)
+
     def answer(
         self,
         records: Records,  # to ask about

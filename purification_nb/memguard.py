@@ -108,6 +108,7 @@ class GuardedScores:
     key: int            # secret: the coins follow from it
     seconds: float = 0. # what h's training took
     answered: dict = field(default_factory=dict, repr=False)  # score vector -> noisy one, a few thousand of them: a walk is long
+    keeps_labels = True  # who wants to know the label alone need not wait for a walk
 
     def noise(
         self,
