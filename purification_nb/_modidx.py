@@ -139,6 +139,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                       'purification_nb.card._read': ('card.html#_read', 'purification_nb/card.py'),
                                       'purification_nb.card._same': ('card.html#_same', 'purification_nb/card.py'),
                                       'purification_nb.card._table': ('card.html#_table', 'purification_nb/card.py'),
+                                      'purification_nb.card._usual': ('card.html#_usual', 'purification_nb/card.py'),
                                       'purification_nb.card.beside': ('card.html#beside', 'purification_nb/card.py'),
                                       'purification_nb.card.efficiency': ('card.html#efficiency', 'purification_nb/card.py'),
                                       'purification_nb.card.reproduce': ('card.html#reproduce', 'purification_nb/card.py'),

@@ -280,7 +280,7 @@ class FaceTarget(PictureTarget):
 # %% ../nbs/02_classifiers.ipynb #a8331133
 TARGETS = {  # scale -> kind of data -> target
     "lesson": {"small": MLPTarget(), "bought": MLPTarget((1024, 512, 256), 30, 1e-3, 128, "tanh"),
-               "photographs": DenseNetTarget((2, 2, 2), 12, 24, .1, (12, 20), 5e-4, 64, False), "faces": FaceTarget(16, 30, 1e-3, 64)},
+               "photographs": DenseNetTarget((2, 3, 3), 8, 20, .1, (10, 16), 5e-4, 64, False), "faces": FaceTarget(12, 30, 1e-3, 64)},
     "full": {"small": MLPTarget(), "bought": MLPTarget((1024, 512, 256), 100, 1e-3, 128, "tanh"), "photographs": DenseNetTarget(), "faces": FaceTarget()},
 }
 

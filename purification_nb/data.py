@@ -101,8 +101,8 @@ def as_floats(
 def value_range(
     x,          # (n, ...) records
 ) -> tuple:     # (smallest, largest) value a network sees
-    "From where to where the values of records reach."
-    return tuple(float(end) / (255 if _are_bytes(x) else 1) for end in (x.min(), x.max()))
+    "From where to where the values of records reach; 0 to 1 for bytes of pictures."
+    return (0., 1.) if _are_bytes(x) else (float(x.min()), float(x.max()))
 
 # %% ../nbs/00_data.ipynb #75ea117a
 def check_scores(

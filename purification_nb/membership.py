@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .classifiers import Knowledge, TwoBranch
-from .data import InputError, Scored
+from .data import InputError, Scored, as_floats
 from .scores import MEMBER, NONMEMBER, confidence, normalised_entropy
 from .training import adam, fingerprint, fit, minimise, seeded
 
@@ -286,7 +286,7 @@ class LabelOnly(Attack):
     def learn(self, knowledge):
         parts = knowledge.members, knowledge.nonmembers
         if any(part.x is None for part in parts): raise InputError("not applicable: a label-only attack disturbs records, and here are only their scores")
-        x = np.concatenate([part.x for part in parts])
+        x = np.concatenate([as_floats(part.x) for part in parts])
         if self.how == "shift" and x.ndim < 3: raise InputError(f"not applicable: only pictures can be shifted, and these records have shape {x.shape[1:]}")
         self.query_, binary = knowledge.query, bool(np.isin(x, (0, 1)).all())
         amounts = self.amounts or self.usual(binary)
@@ -310,7 +310,7 @@ class LabelOnly(Attack):
 
     def score(self, scored):
         if scored.x is None: raise InputError("a label-only attack disturbs records, and here are only their scores")
-        return np.mean([self.told(self.query_(change(scored.x)), scored.y) for change in self.disturb_], axis=0)
+        return np.mean([self.told(self.query_(change(as_floats(scored.x))), scored.y) for change in self.disturb_], axis=0)
 
     @staticmethod
     def told(scores, y): return scores.argmax(1) == y  # what is learnt from one copy's answer

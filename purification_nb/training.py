@@ -187,7 +187,7 @@ def fit(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     path = unfinished = None
     if made_of is not None:
-        key = fingerprint(library_version(("audit", "card", "playground", "cli", "_modidx")), network, list(arrays), epochs, batch_size, seed, patience, _arithmetic(device), mixed, made_of)
+        key = fingerprint(library_version(("audit", "card", "playground", "cli", "_modidx")), network, list(arrays), epochs, batch_size, seed, patience, _arithmetic(device), bool(mixed), made_of)
         path = cache_folder() / f"{key}.safetensors"
         if history := _recall(path, network):
             network.to(device).eval()
@@ -206,7 +206,7 @@ def fit(
             for epoch in bar:
                 if patience and best_state is not None and epoch - 1 - best_epoch >= patience: break
                 if before_epoch: before_epoch(epoch)
-                with torch.autocast(device.type, torch.bfloat16, enabled=mixed): losses = _one_epoch(step, tensors, batch_size)
+                with torch.autocast(device.type, torch.bfloat16, enabled=bool(mixed)): losses = _one_epoch(step, tensors, batch_size)
                 if validate is not None:
                     with _no_grad_eval(network): losses["validation"] = now = float(validate())
                     if now < best: best, best_epoch, best_state = now, epoch, {n: v.clone() for n, v in network.state_dict().items()}
