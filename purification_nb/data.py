@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'PAIRS_PER_LABEL', 'ARCHIVES', 'ARCHIVE_SOURCE', 'SIZES', 'DEBIAN', 'DEBIAN_FOLDER', 'CIFAR10_SHA256',
-           'DATASETS', 'InputError', 'DataUnavailable', 'refused', 'Records', 'check_labels', 'as_floats',
-           'value_range', 'check_scores', 'Scored', 'join', 'Split', 'check_disjoint', 'split_records', 'split_sets',
+           'DATASETS', 'InputError', 'DataUnavailable', 'refused', 'as_floats', 'value_range', 'Records',
+           'check_labels', 'check_scores', 'Scored', 'join', 'Split', 'check_disjoint', 'split_records', 'split_sets',
            'split_sizes', 'digit_pairs', 'digits', 'git_blob_hash', 'data_folder', 'write_whole', 'download',
            'published', 'fetch', 'read_archive', 'location30', 'scale', 'sizes', 'purchase100', 'texas100', 'mnist',
            'fashion_mnist', 'cifar10', 'cifar10_6k', 'mended_pgm', 'orl', 'faces', 'lfw', 'celeba', 'npz', 'load']
@@ -44,6 +44,21 @@ def refused(
     try: call()
     except InputError as error: return str(error)
     raise AssertionError("this should have been refused")
+
+# %% ../nbs/00_data.ipynb #8714f68a
+def _are_bytes(x): return getattr(x, "dtype", None) == np.uint8 and x.ndim >= 3
+
+def as_floats(
+    x,             # (n, ...) records
+) -> np.ndarray:   # pictures as float32 from 0 to 1; anything else as it is
+    "What records are to a network: bytes of pictures as shares of 255."
+    return x / np.float32(255) if _are_bytes(x) else x
+
+def value_range(
+    x,          # (n, ...) records
+) -> tuple:     # (smallest, largest) value a network sees
+    "From where to where the values of records reach; 0 to 1 for bytes of pictures."
+    return (0., 1.) if _are_bytes(x) else (float(x.min()), float(x.max()))
 
 # %% ../nbs/00_data.ipynb #725b97b8
 @dataclass(frozen=True, eq=False)
@@ -88,21 +103,6 @@ def check_labels(
     if y.min() == 1 and (k is None or y.max() == k): raise InputError(f"labels run from 1 to {y.max()}: they seem to start at 1; subtract 1 (or, if class 0 is merely absent here, say how many classes there are with k)")
     if k is not None and y.max() >= k: raise InputError(f"label {y.max()} is out of range for {k} classes (0 to {k - 1})")
     return y, int(k or y.max() + 1)
-
-# %% ../nbs/00_data.ipynb #8714f68a
-def _are_bytes(x): return getattr(x, "dtype", None) == np.uint8 and x.ndim >= 3
-
-def as_floats(
-    x,             # (n, ...) records
-) -> np.ndarray:   # pictures as float32 from 0 to 1; anything else as it is
-    "What records are to a network: bytes of pictures as shares of 255."
-    return x / np.float32(255) if _are_bytes(x) else x
-
-def value_range(
-    x,          # (n, ...) records
-) -> tuple:     # (smallest, largest) value a network sees
-    "From where to where the values of records reach; 0 to 1 for bytes of pictures."
-    return (0., 1.) if _are_bytes(x) else (float(x.min()), float(x.max()))
 
 # %% ../nbs/00_data.ipynb #75ea117a
 def check_scores(
