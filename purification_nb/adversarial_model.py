@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from .classifiers import conv_decoder, is_picture, mlp_decoder
-from .data import InputError, Scored
+from .data import InputError, Scored, value_range
 from .purifier import Batch, Player, PurifierDefence, paper_twin
 from .training import seeded
 
@@ -42,7 +42,7 @@ class AdversarialModel(Player):
         if deeper not in (-1, 0, 1): raise InputError(f"H comes with one layer fewer, as it is, or with one more: deeper is -1, 0 or 1, not {deeper}")
         shape = scored.x.shape[1:]
         self.alpha, self.rate, self.read = alpha, rate, READINGS[reading]
-        self.low, self.high = float(scored.x.min()), float(scored.x.max())
+        self.low, self.high = value_range(scored.x)
         with seeded(seed): self.network = conv_decoder(scored.k, shape, deeper=deeper) if is_picture(shape, 8, 64) else mlp_decoder(scored.k, shape, (512, 1024, 2048)[:2 + deeper])
         self.settings = {"name": "H", "alpha": alpha, "reading": reading, "deeper": deeper, "rate": rate, "seed": seed, "low": self.low, "high": self.high}
 

@@ -29,8 +29,8 @@ import torch
 from . import __version__
 from .adversarial_model import PurifierI
 from .baselines import RandomNoise, ReleaseBelow, Rounding, Temperature, TopK, constant_per_label, one_hot
-from .classifiers import MLPTarget, Recipe, knowledge_of, undefended
-from .data import DataUnavailable, InputError, Records, Scored, Split, join, load, write_whole
+from .classifiers import MLPTarget, Recipe, is_picture, knowledge_of, target_for, undefended
+from .data import DataUnavailable, InputError, Records, Scored, Split, as_floats, join, load, write_whole
 from .discriminator import PurifierII, PurifierIAndII
 from .imitation import ImitationDefence
 from .inversion import Inversion, evaluate_inversion, inversion_error, label_only, mean_with_interval, plot_reconstructions, reidentified
@@ -134,7 +134,7 @@ def _references(split, target, seed, invert):  # rows about the data and the bar
     if invert:
         attack = Inversion().fit(replace(knowledge, auxiliary=label_only(knowledge.auxiliary)))
         drawn = [attack.reconstruct(label_only(part)) for part in held]
-        mean_image = knowledge.auxiliary.x.mean(0)
+        mean_image = as_floats(knowledge.auxiliary.x).mean(0)
         for part, of, end in zip(held, drawn, ("", "_nonmembers")):
             rows.append(_mean(f"label_only_inversion_error{end}", inversion_error(of, part.x), part.groups))
             if (hits := _told_apart(of, part)) is not None: rows += _reidentification(f"label_only_reidentified_{end[1:] or 'members'}", hits, part, part)
@@ -242,7 +242,7 @@ def _cell(split, recipe, attacks, seed, references, bare, shadows, other, seeds,
         if pictures and row == "strongest": result["roc"] = best.score(held[0]), best.score(held[1])
     if pictures:
         result["scored"] = predictor.answer(split.d1), predictor.answer(split.d3)
-        if drawn is not None and held[0].x.ndim == 3: result["drawn"] = drawn[0][:200]
+        if drawn is not None and is_picture(held[0].x.shape[1:]): result["drawn"] = drawn[0][:200]
     return [_alone(row, len(held[1])) for row in rows], result
 
 # %% ../nbs/11_audit.ipynb #600a8f42
@@ -317,7 +317,7 @@ def audit(
     recipes=None,             # "a,b", "all", names, or `Recipe`s of your own; the eight defaults when absent
     attacks=None,             # "a,b", "all" or names; label, thresholds, nsh_log, boosted, neighbours and inversion when absent
     seeds=3,                  # how many, or a list of them
-    target=MLPTarget(),       # what named recipes defend
+    target=None,              # what named recipes defend; the usual one for the data (`target_for`) when absent
     shadows: int = None,      # shadow models, for the attacks that train them; 16 at lesson scale, 64 at full scale
     other=None,               # another data set (name or `Records`), for `mlleaks_2`; location30 where it can be had, or digit_pairs
     jobs: int = None,         # cells at once; as many as there are cores when absent
@@ -327,16 +327,17 @@ def audit(
     "Every recipe against every attack, over seeds; a recipe that fails is reported as failed, and raises only where all do."
     if isinstance(recipes, Recipe): recipes = [recipes]
     at_scale, names = scale(), named(recipes, RECIPES, DEFAULT_RECIPES, "recipe")
-    plans = [plan if isinstance(plan, Recipe) else recipe_called(plan, target) for plan in names]
-    if len({(plan.name, plan.setting) for plan in plans}) < len(plans): raise InputError("two recipes have the same name and setting; rows could not be told apart")
-    for plan in plans:
-        if plan.name == "none" and plan.defence is not undefended: raise InputError("a recipe with a defence is called 'none': give it a name, as in Recipe(target, defence, 'mine')")
-        if not isinstance(plan.setting, (str, type(None))): raise InputError(f"a recipe's setting is a text for tables, not {plan.setting!r}")
     chosen = {name: ALL_ATTACKS[name] for name in named(attacks, ALL_ATTACKS, DEFAULT_ATTACKS, "attack")}
     seeds = list(range(seeds)) if isinstance(seeds, Integral) else [int(seed) for seed in seeds]
     if not seeds: raise InputError("at least one seed is needed")
     start = time.perf_counter()
     splits = [data if isinstance(data, Split) else load(data, seed) for seed in seeds]
+    target = target or target_for(splits[0])
+    plans = [plan if isinstance(plan, Recipe) else recipe_called(plan, target) for plan in names]
+    if len({(plan.name, plan.setting) for plan in plans}) < len(plans): raise InputError("two recipes have the same name and setting; rows could not be told apart")
+    for plan in plans:
+        if plan.name == "none" and plan.defence is not undefended: raise InputError("a recipe with a defence is called 'none': give it a name, as in Recipe(target, defence, 'mine')")
+        if not isinstance(plan.setting, (str, type(None))): raise InputError(f"a recipe's setting is a text for tables, not {plan.setting!r}")
     elsewhere, called = _another(other if other is not None else "digit_pairs" if splits[0].name == "location30" else "location30", chosen)
     bare = next((plan.target for plan in plans if plan.name == "none"), next((plan.target for plan in plans if plan.name not in TRAINING_DEFENCES), target))
     bar = lambda title: title if progress else None

@@ -24,7 +24,7 @@ import torch
 from . import __version__
 from .adversarial_model import PurifierI
 from .audit import audit, check_writable, recipe_called
-from .classifiers import MLPTarget, Recipe, undefended
+from .classifiers import Recipe, target_for, undefended
 from .data import InputError, Records, Split, load, write_whole
 from .discriminator import PurifierII, PurifierIAndII
 from .memguard import noise_for_one
@@ -148,7 +148,8 @@ def beside(
 ) -> str:                # whose rows it stands beside
     "Which of the paper's data sets is nearest."
     theirs = PAPER[table].index.get_level_values(0).unique()
-    nearest = {"digits": "CIFAR10", "digit_pairs": "Purchase100", "location30": "Purchase100"}.get(data, "Purchase100")
+    nearest = {"digits": "CIFAR10", "mnist": "CIFAR10", "fashion_mnist": "CIFAR10", "cifar10": "CIFAR10", "cifar10_6k": "CIFAR10",
+               "lfw": "FaceScrub530", "orl": "FaceScrub530", "celeba": "FaceScrub530"}.get(data, "Purchase100")
     return nearest if nearest in theirs else theirs[-1]
 
 # %% ../nbs/11b_card.ipynb #a0ba94d9
@@ -176,7 +177,9 @@ def _purifiers():  # the paper's four
     how = {"decimals": None, "paper": scale() == "full"}
     return {"single": PurifierDefence(lam=0., **how), "I": PurifierI(**how), "II": PurifierII(**how), "I & II": PurifierIAndII(**how)}
 
-def _others(): return {"One-Hot": recipe_called("one_hot"), "Random Noise": recipe_called("random_noise"), "MemGuard": recipe_called("memguard"), "Min-Max": recipe_called("min_max"), "Model-Stacking": recipe_called("model_stacking")}
+def _others(target): return {name: recipe_called(called, target) for name, called in (("One-Hot", "one_hot"), ("Random Noise", "random_noise"), ("MemGuard", "memguard"), ("Min-Max", "min_max"), ("Model-Stacking", "model_stacking"))}
+
+def _usual(data): return target_for(data if isinstance(data, Split) else load(data, 0))
 
 # %% ../nbs/11b_card.ipynb #d5df802a
 def _nsh(): return "nsh" if scale() == "full" else "nsh_log"
@@ -190,13 +193,14 @@ def _read(found, rows, columns):  # (row, column) -> (value, low, high) of an au
     return {(row, column): ends(recipe, *_metrics()[column]) for row, recipe in rows.items() if recipe in found.recipes for column in columns if column in _metrics()}
 
 def _audited(data, recipes, attacks, seeds, jobs, progress):  # an audit of recipes by the paper's names
-    plans = [recipe if isinstance(recipe, Recipe) else Recipe(MLPTarget(), recipe, name) for name, recipe in recipes.items()]
+    target = _usual(data)
+    plans = [recipe if isinstance(recipe, Recipe) else Recipe(target, recipe, name) for name, recipe in recipes.items()]
     plans = [replace(plan, name=name) for plan, name in zip(plans, recipes)]
     return audit(data, plans, attacks, seeds, jobs=jobs, progress=progress, strongest=False)
 
 def _main(data, seeds, jobs, progress):  # one audit for Tables II, III, IV, IX and the figures
     attacks = ["label", _nsh(), "mlleaks_1", "inversion", "reference_membership"]
-    return _audited(data, {"none": undefended} | _purifiers() | _others(), attacks, seeds, jobs, progress)
+    return _audited(data, {"none": undefended} | _purifiers() | _others(_usual(data)), attacks, seeds, jobs, progress)
 
 def _same(names): return {name: name for name in names}
 
@@ -218,8 +222,9 @@ def efficiency(
 ) -> pd.DataFrame:             # rows: defences; columns: seconds of training, and of answering at each size, over the bare target's
     "The paper's Table VIII, at equal batch sizes, MemGuard once as published and once batched."
     split = data if isinstance(data, Split) else load(data, seed)
-    recipes = {"purifier": Recipe(MLPTarget(), PurifierDefence()), "Min-Max": recipe_called("min_max"), "MemGuard": recipe_called("memguard"), "Model-Stacking": recipe_called("model_stacking")}
-    bare = Recipe(MLPTarget())(split.d1, split.d2, seed)
+    target = target_for(split)
+    recipes = {"purifier": Recipe(target, PurifierDefence()), "Min-Max": recipe_called("min_max"), "MemGuard": recipe_called("memguard", target), "Model-Stacking": recipe_called("model_stacking")}
+    bare = Recipe(target)(split.d1, split.d2, seed)
     trained = lambda service: service.info.get("target_seconds", 0) + service.info.get("defence_seconds", 0)
     services = {name: recipe(split.d1, split.d2, seed) for name, recipe in recipes.items()}
     rows = {name: {"training": trained(service) / bare.info["target_seconds"]} for name, service in services.items()}

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .classifiers import Knowledge, conv_decoder, conv_width, is_picture, mlp_decoder
-from .data import InputError, Scored, check_scores
+from .data import InputError, Scored, as_floats, check_scores, value_range
 from .membership import ThreatCard, resampling_weights
 from .training import adam, fingerprint, fit, minimise, scale, seeded
 
@@ -94,7 +94,7 @@ class Inversion:
         auxiliary = knowledge.auxiliary
         if auxiliary.x is None: raise InputError("the auxiliary set holds scores but not the records they belong to")
         if len(auxiliary) < 10: raise InputError(f"{len(auxiliary)} auxiliary records are too few to learn inversion from; at least 10 are needed")
-        self.low_, self.high_ = float(auxiliary.x.min()), float(auxiliary.x.max())
+        self.low_, self.high_ = value_range(auxiliary.x)
         order = np.random.default_rng(knowledge.seed).permutation(len(auxiliary))
         apart, kept = np.array_split(order, [len(order) // 5])
         tried = {(form, *name): self._decoder(form, make, auxiliary, kept, apart, knowledge.seed) for form in self.forms for name, make in self._decoders(auxiliary).items()}
@@ -118,13 +118,15 @@ class Inversion:
         standard = _standardised(read(auxiliary.scores)) if form != "published" else lambda values: values
         prepare = lambda scores: torch.tensor(standard(read(scores)), dtype=torch.float32)
         inputs = prepare(auxiliary.scores)
-        records = torch.tensor((auxiliary.x - self.low_) / max(self.high_ - self.low_, 1e-12), dtype=torch.float32)
+        scaled = lambda x: torch.tensor((as_floats(x) - self.low_) / max(self.high_ - self.low_, 1e-12), dtype=torch.float32)
+        records = torch.tensor(auxiliary.x) if auxiliary.x.dtype == np.uint8 else scaled(auxiliary.x)  # bytes are what `fit` makes shares of 255 of
+        truth = scaled(auxiliary.x[apart])
         with seeded(seed): decoder = make()
         settings = {"betas": (.5, .999), "amsgrad": True} if self.paper else {}
         step = minimise(lambda scores, x: F.mse_loss(decoder(scores), x), adam(decoder, self.rate, **settings))
         draw = lambda inputs: torch.cat([decoder(part.to(next(decoder.parameters()).device)).cpu() for part in inputs.split(1024)])
-        history = fit(decoder, step, (inputs[kept], records[kept]), self.epochs, 128, seed, validate=lambda: F.mse_loss(draw(inputs[apart]), records[apart]), patience=None if self.paper else 10,
-                      made_of={"kind": "inversion", "rate": self.rate, "apart": fingerprint(inputs[apart], records[apart]), **settings})
+        history = fit(decoder, step, (inputs[kept], records[kept]), self.epochs, 128, seed, validate=lambda: F.mse_loss(draw(inputs[apart]), truth), patience=None if self.paper else 10,
+                      made_of={"kind": "inversion", "rate": self.rate, "apart": fingerprint(inputs[apart], truth), **settings})
         return min(history["validation"]), history.seconds, lambda scores: draw(prepare(scores)).numpy()
 
     @torch.inference_mode()
@@ -162,6 +164,7 @@ def plot_reconstructions(
     columns,         # which of the n to show
 ):                   # the Axes, one row a title
     "Records above, and what was read back from their scores."
+    drawings = {name: as_floats(pictures) for name, pictures in drawings.items()}
     records = next(iter(drawings.values()))
     axes = _grid(drawings, len(columns), records.shape[1:])
     for row, pictures in zip(axes, drawings.values()):
@@ -176,7 +179,7 @@ def structural_similarity(
 ) -> np.ndarray:            # (n,) 1 where they are equal, about 0 where unrelated
     "SSIM of each reconstruction with its record, in windows of 7 x 7 pixels."
     from skimage.metrics import structural_similarity as ssim
-    drawings, x = np.asarray(drawings, np.float64), np.asarray(x, np.float64)
+    drawings, x = (np.asarray(as_floats(a), np.float64) for a in (drawings, x))
     if drawings.shape != x.shape: raise InputError(f"drawings of shape {drawings.shape} cannot be compared with records of shape {x.shape}")
     if not is_picture(x.shape[1:], 7): raise InputError(f"SSIM compares pictures with sides of at least 7, not records of shape {x.shape[1:]}")
     if not data_range > 0: raise InputError(f"the data range must be above 0, not {data_range}: are all pixels equal?")
@@ -193,7 +196,7 @@ def reidentified(
 ) -> np.ndarray:      # (n,) 1 where its own record is the closest, 0 where not, NaN where the label has too few
     "Whether each reconstruction is closest to its own record among `among` of the same label."
     if among < 2: raise InputError("there must be at least two records to tell apart")
-    drawings, x = (np.reshape(a, (len(a), -1)).astype(np.float64) for a in (drawings, x))
+    drawings, x = (np.reshape(as_floats(a), (len(a), -1)).astype(np.float64) for a in (drawings, x))
     rng, hits = np.random.default_rng(seed), np.full(len(x), np.nan)
     for label in np.unique(y):
         rows = np.flatnonzero(y == label)
@@ -212,7 +215,7 @@ def plot_reidentification(
     columns,         # which of the n to tell apart: records of one label
 ):                   # the Axes: a row of records, then a row of drawings and a row of picks for each title
     "Which of some records each reconstruction is closest to; a green frame where it is its own."
-    (title, records), *kinds = ((name, np.asarray(pictures)[columns]) for name, pictures in drawings.items())
+    (title, records), *kinds = ((name, as_floats(np.asarray(pictures)[columns])) for name, pictures in drawings.items())
     axes = _grid([title, *(row for name, _ in kinds for row in (name, "picks"))], len(columns), records.shape[1:])
     axes[0, 0].figure.subplots_adjust(hspace=.5)
     for number, ax in enumerate(axes[0]): _show(ax, records[number], records); ax.axis("off"); ax.set_title(number + 1, fontsize=7, pad=2)
@@ -231,7 +234,8 @@ def inversion_error(
     x,            # (n, ...) the records
 ) -> np.ndarray:  # (n,) mean squared error of each, in squared units of x
     "How far each reconstruction is from its record."
-    return ((np.reshape(drawings, (len(x), -1)) - np.reshape(x, (len(x), -1))) ** 2).mean(1)
+    drawings, x = (np.reshape(as_floats(a), (len(x), -1)) for a in (drawings, x))
+    return ((drawings - x) ** 2).mean(1)
 
 def mean_with_interval(
     values,             # (n,) one number a record; NaN where there is none; True or False for a rate

@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .classifiers import Knowledge, TwoBranch
-from .data import InputError, Scored
+from .data import InputError, Scored, as_floats
 from .scores import MEMBER, NONMEMBER, confidence, normalised_entropy
 from .training import adam, fingerprint, fit, minimise, seeded
 
@@ -287,7 +287,7 @@ class LabelOnly(Attack):
         parts = knowledge.members, knowledge.nonmembers
         if any(part.x is None for part in parts): raise InputError("not applicable: a label-only attack disturbs records, and here are only their scores")
         seen = parts if knowledge.auxiliary is None or knowledge.auxiliary.x is None else (knowledge.auxiliary,)
-        x = np.concatenate([part.x for part in seen])  # all it knows, also when a trial sets a part aside
+        x = np.concatenate([as_floats(part.x) for part in seen])  # all it knows, also when a trial sets a part aside
         if self.how == "shift" and x.ndim < 3: raise InputError(f"not applicable: only pictures can be shifted, and these records have shape {x.shape[1:]}")
         binary, spread = bool(np.isin(x, (0, 1)).all()), float(x.std())
         asked = knowledge.query, (knowledge.seed, binary, spread, x.shape[1:])
@@ -316,7 +316,7 @@ class LabelOnly(Attack):
         known = self.answers_.setdefault(self.amount_, {})  # whom it has asked about so: nobody is asked about twice
         names = [(row.tobytes(), label) for row, label in zip(scored.x, scored.y.tolist())]
         if new := list({name: i for i, name in enumerate(names) if name not in known}.values()):
-            x, y = scored.x[new], scored.y[new]
+            x, y = as_floats(scored.x[new]), scored.y[new]
             known |= zip((names[i] for i in new), np.mean([self.told(change(x), y) for change in self.disturb_], axis=0))
         return np.array([known[name] for name in names])
 

@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
 from .classifiers import Knowledge, Predictor, mlp, told_target, undefended
-from .data import InputError, Records, Scored
+from .data import InputError, Records, Scored, as_floats
 from .membership import ATTACKS, Attack, BoostedTrees, ThreatCard, log_features, strongest
 from .training import adam, fit, minimise, one_thread, scale, seeded, side_by_side
 
@@ -52,7 +52,7 @@ def log_odds(
     return features[:, -2] - features[:, -1]
 
 # %% ../nbs/05_shadows.ipynb #a5c62d08
-def _bytes(x): return [row.tobytes() for row in np.ascontiguousarray(np.reshape(x, (len(x), -1)), np.float32)]
+def _bytes(x): return [row.tobytes() for row in np.ascontiguousarray(np.reshape(x, (len(x), -1)), np.uint8 if x.dtype == np.uint8 else np.float32)]
 
 def _once(store, key, make):  # what was made for an equal key before, or made now
     for known, value in store:
@@ -257,7 +257,7 @@ class Mlleaks(Attack):
 
     def _random_queries(self, knowledge):
         if knowledge.members.x is None: raise InputError("not applicable: random records need the shape of the service's records, and here are only scores")
-        x, rng = knowledge.members.x, np.random.default_rng(knowledge.seed)
+        x, rng = as_floats(knowledge.members.x), np.random.default_rng(knowledge.seed)
         shape, low, high = (1000, *x.shape[1:]), x.min(0), x.max(0)
         drawn = rng.integers(0, 2, shape) if np.isin(x, (0, 1)).all() else rng.random(shape)
         return float(np.quantile(knowledge.query((low + (high - low) * drawn).astype(np.float32)).max(1), .9))

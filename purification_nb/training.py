@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['adam', 'minimise', 'seeded', 'keyed_uniform', 'History', 'fingerprint', 'library_version', 'cache_folder',
-           'all_or_nothing', 'fit', 'one_thread', 'side_by_side', 'scale']
+           'all_or_nothing', 'fit', 'mixed_precision', 'one_thread', 'side_by_side']
 
 # %% ../nbs/01_training.ipynb #c2de6c1e
 import hashlib
@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .data import InputError, write_whole
+from .data import InputError, scale, write_whole
 
 # %% ../nbs/01_training.ipynb #74c8413d
 def adam(
@@ -169,7 +169,7 @@ def all_or_nothing():
 def fit(
     network,                # nn.Module, trained in place; an nn.ModuleDict where several learn together
     step,                   # called with one tensor an array, updates, returns a dict of losses; see `minimise`
-    arrays,                 # arrays of equal length, cut into batches together
+    arrays,                 # arrays of equal length, cut into batches together; bytes of pictures reach `step` as shares of 255
     epochs: int,            # how often to go through them
     batch_size: int = 64,   # records a batch, at most
     seed: int = 0,          # of shuffling and dropout
@@ -178,47 +178,109 @@ def fit(
     patience: int = None,   # stop after so many epochs without a better one
     made_of: dict = None,   # settings that name what `step` and `validate` do; given, the result is cached under them
     progress: str = None,   # a title; given, a progress bar is shown
+    before_epoch=None,      # called with the number of each epoch, from 0, before it begins
+    resume: tuple = (),     # the optimisers; given, and with `made_of`, each epoch is written down, and a run that was cut off goes on from there
+    mixed: bool = False,    # compute in bfloat16 where that loses little (torch.autocast); see `mixed_precision`
 ) -> History:
     "Train a network; an interruption keeps what was learnt so far."
     if len({len(a) for a in arrays}) != 1 or not len(arrays[0]): raise InputError(f"fit needs arrays of one length, at least 1; these have {[len(a) for a in arrays]}")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    path = unfinished = None
     if made_of is not None:
-        key = fingerprint(library_version(("audit", "card", "playground", "cli", "_modidx")), network, list(arrays), epochs, batch_size, seed, patience, _arithmetic(device), made_of)
+        key = fingerprint(library_version(("audit", "card", "playground", "cli", "_modidx")), network, list(arrays), epochs, batch_size, seed, patience, _arithmetic(device), bool(mixed), made_of)
         path = cache_folder() / f"{key}.safetensors"
         if history := _recall(path, network):
             network.to(device).eval()
             return history
+        unfinished = path.with_suffix(".unfinished") if resume else None
     tensors = [(a if isinstance(a, torch.Tensor) else torch.tensor(np.asarray(a))).to(device) for a in arrays]
     network.to(device).train()
-    history, start = History(), time.perf_counter()
-    best, best_epoch, best_state = float("inf"), 0, None
-    bar = tqdm(range(epochs), desc=progress, disable=progress is None, leave=False)
-    try:
-        with seeded(seed):
+    history, best, best_epoch, best_state = History(), float("inf"), 0, None
+    start = time.perf_counter()
+    with seeded(seed):
+        if unfinished and (found := _go_on(unfinished, network, resume, device)):
+            history, best, best_epoch, best_state = found
+            start -= history.seconds
+        bar = tqdm(range(len(history.epochs), epochs), desc=progress, disable=progress is None, leave=False, initial=len(history.epochs), total=epochs)
+        try:
             for epoch in bar:
-                history.epochs.append(_one_epoch(step, tensors, batch_size))
-                if validate is None: continue
-                with _no_grad_eval(network): history.epochs[-1]["validation"] = now = float(validate())
-                if now < best: best, best_epoch, best_state = now, epoch, {n: v.clone() for n, v in network.state_dict().items()}
-                elif patience and epoch - best_epoch >= patience: break
-    except KeyboardInterrupt:
-        if _ALL_OR_NOTHING.get(): raise
-        history.interrupted = True
-        warnings.warn(f"stopped in epoch {len(history.epochs) + 1} of {epochs}; what was learnt is kept")
-    finally: bar.close()
+                if patience and best_state is not None and epoch - 1 - best_epoch >= patience: break
+                if before_epoch: before_epoch(epoch)
+                with torch.autocast(device.type, torch.bfloat16, enabled=bool(mixed)): losses = _one_epoch(step, tensors, batch_size)
+                if validate is not None:
+                    with _no_grad_eval(network): losses["validation"] = now = float(validate())
+                    if now < best: best, best_epoch, best_state = now, epoch, {n: v.clone() for n, v in network.state_dict().items()}
+                history.epochs.append(losses)
+                if progress: bar.set_postfix(losses)
+                if unfinished:
+                    history.seconds = time.perf_counter() - start
+                    _write_down(unfinished, network, resume, device, history, best, best_epoch, best_state)
+        except KeyboardInterrupt:
+            if _ALL_OR_NOTHING.get(): raise
+            history.interrupted = True
+            warnings.warn(f"stopped in epoch {len(history.epochs) + 1} of {epochs}; what was learnt is kept" + (", and the same call goes on from there" if unfinished else ""))
+        finally: bar.close()
     if best_state is not None: network.load_state_dict(best_state)
     network.eval()
     history.seconds = time.perf_counter() - start
-    if made_of is not None and not history.interrupted: _remember(path, network, history)
+    if path and not history.interrupted:
+        _remember(path, network, history)
+        if unfinished: unfinished.unlink(missing_ok=True)
     return history
 
 def _one_epoch(step, tensors, batch_size):  # the mean of each loss over one pass
     n, sums, count = len(tensors[0]), {}, 0
     for rows in torch.randperm(n).tensor_split(-(-n // batch_size)):
-        losses = step(*(t[rows.to(t.device)] for t in tensors))
+        losses = step(*(_batch(t, rows) for t in tensors))
         for name, value in losses.items(): sums[name] = sums.get(name, 0.) + value * len(rows)
         count += len(rows)
     return {name: float(total) / count for name, total in sums.items()}
+
+def _batch(tensor, rows):
+    part = tensor[rows.to(tensor.device)]
+    return part.float() / 255 if part.dtype == torch.uint8 and part.dim() >= 3 else part
+
+# %% ../nbs/01_training.ipynb #3a426b2e
+def _write_down(path, network, optimisers, device, history, best, best_epoch, best_state):  # all that the next epoch depends on
+    tensors, told = {f"network.{name}": value for name, value in network.state_dict().items()}, []
+    tensors |= {f"best.{name}": value for name, value in (best_state or {}).items()} | {"random": torch.get_rng_state()}
+    if device.type == "cuda": tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+    for number, optimiser in enumerate(optimisers):
+        state, plain = optimiser.state_dict(), {}
+        for index, values in state["state"].items():
+            for name, value in values.items():
+                if isinstance(value, torch.Tensor): tensors[f"optimiser.{number}.{index}.{name}"] = value
+                else: plain.setdefault(str(index), {})[name] = value
+        told.append({"groups": state["param_groups"], "plain": plain})
+    record = {"epochs": history.epochs, "seconds": history.seconds, "best": best, "best_epoch": best_epoch, "optimisers": told}
+    try: write_whole(path, save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, {"record": json.dumps(record)}))
+    except OSError as error: warnings.warn(f"an epoch could not be written down in {path.parent} ({error}); a run that is cut off will start again")
+
+def _go_on(path, network, optimisers, device):  # (history, best, best epoch, best state) of a run that was cut off, all else put in its place; None where there is none
+    if not path.exists(): return None
+    try:
+        with safe_open(path, "pt") as file:
+            record, tensors = json.loads(file.metadata()["record"]), {name: file.get_tensor(name) for name in file.keys()}
+        part = lambda start: {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+        states = []
+        for number, told in enumerate(record["optimisers"]):
+            state = {int(index): dict(values) for index, values in told["plain"].items()}
+            for name, value in part(f"optimiser.{number}.").items():
+                index, what = name.split(".", 1)
+                state.setdefault(int(index), {})[what] = value
+            states.append({"state": state, "param_groups": [{name: tuple(value) if name == "betas" else value for name, value in group.items()} for group in told["groups"]]})
+        best_state = {name: value.to(device) for name, value in part("best.").items()} or None
+        network.load_state_dict(part("network."))
+        for optimiser, state in zip(optimisers, states, strict=True): optimiser.load_state_dict(state)
+        torch.set_rng_state(tensors["random"])
+        if device.type == "cuda": torch.cuda.set_rng_state(tensors["random.cuda"], device)
+        return History(record["epochs"], record["seconds"]), record["best"], record["best_epoch"], best_state
+    except Exception as error: raise InputError(f"{path} holds an unfinished training and cannot be read ({error}); delete it to start again") from error
+
+# %% ../nbs/01_training.ipynb #69eb2839
+def mixed_precision() -> bool:
+    "Whether large networks train in bfloat16: at full scale, where there is a GPU."
+    return scale() == "full" and torch.cuda.is_available()
 
 # %% ../nbs/01_training.ipynb #bb02415b
 @contextmanager
@@ -246,10 +308,3 @@ def side_by_side(
     calls = list(calls)
     results = joblib.Parallel(_workers(jobs), return_as="generator")(joblib.delayed(_alone)(*call) for call in calls)
     return list(tqdm(results, total=len(calls), desc=progress, disable=progress is None, leave=False))
-
-# %% ../nbs/01_training.ipynb #011aa1c4
-def scale() -> str:
-    "`lesson` or `full`, from `PURIFICATION_NB_SCALE`."
-    said = os.environ.get("PURIFICATION_NB_SCALE") or "lesson"
-    if said not in ("lesson", "full"): raise InputError(f"PURIFICATION_NB_SCALE is {said!r}; it may be 'lesson' or 'full'")
-    return said

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .classifiers import MLPTarget, Predictor, TwoBranch, scores_of
-from .data import InputError, Records
+from .data import InputError, Records, as_floats
 from .training import adam, fit, minimise, scale, seeded
 
 # %% ../nbs/10c_training_defences.ipynb #d71356bb
@@ -47,7 +47,7 @@ class Regularised(MLPTarget):
         loss = partial(F.cross_entropy, label_smoothing=self.label_smoothing)
         if self.patience:
             judges = _reference(d2, "early stopping")
-            place = lambda array: torch.tensor(array, device=next(network.parameters()).device)
+            place = lambda array: torch.tensor(as_floats(array), device=next(network.parameters()).device)
             validate = lambda: F.cross_entropy(network(place(judges.x)), place(judges.y))
         step = minimise(lambda x, y: loss(network(x), y), adam(network, self.rate, weight_decay=self.weight_decay))
         history = fit(network, step, (d1.x, d1.y), self.epochs, self.batch_size, seed, validate=validate, patience=self.patience,
@@ -102,7 +102,7 @@ def _spread(scores, classes, k):  # scores over the classes that were seen, as s
     wide[:, classes] = scores
     return wide
 
-def _flat(x): return np.reshape(x, (len(x), -1))
+def _flat(x): return np.reshape(as_floats(x), (len(x), -1))
 
 def _two_answers(network, forest, k, x): return np.c_[network(x), _spread(forest.predict_proba(_flat(x)), forest.classes_, k)]
 
@@ -180,7 +180,7 @@ class DPSGD(MLPTarget):
 
     def __call__(self, d1: Records, d2: Records, seed: int) -> Predictor:
         network, share = self.network(d1, seed), min(1., self.batch_size / len(d1))
-        x, y, steps = torch.tensor(d1.x), torch.tensor(d1.y), round(1 / share)
+        x, y, steps = torch.tensor(as_floats(d1.x)), torch.tensor(d1.y), round(1 / share)
         descend, done = _private(network, adam(network, self.rate), self.noise, self.clip, share * len(d1))
         def step(number):
             drawn = torch.rand(len(x)) < share
