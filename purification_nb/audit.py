@@ -105,8 +105,8 @@ def _alone(row, nonmembers):  # a TPR that only all seeds together resolve is re
     except InputError as why: return row | {"value": None, "low": None, "high": None, "error": str(why)}
     return row
 
-def _mean(metric, values, groups=None):  # a row for the mean of one number a record
-    return _row(metric, *mean_with_interval(np.asarray(values, float), groups), n=len(values))
+def _mean(metric, values, groups=None, **about):  # a row for the mean of one number a record
+    return _row(metric, *mean_with_interval(np.asarray(values, float), groups), n=len(values), **about)
 
 # %% ../nbs/11_audit.ipynb #74c8413d
 def _told_apart(drawn, part):  # per record: is its drawing closest to itself among ten of its label? None where no label has ten
@@ -134,6 +134,8 @@ def _references(split, target, seed, invert):  # rows about the data and the bar
     if invert:
         attack = Inversion().fit(replace(knowledge, auxiliary=label_only(knowledge.auxiliary)))
         drawn = [attack.reconstruct(label_only(part)) for part in held]
+        d2 = label_only(bare.answer(split.d2))
+        rows.append(_mean("label_only_inversion_error_reference", inversion_error(attack.reconstruct(d2), d2.x), d2.groups))
         mean_image = as_floats(knowledge.auxiliary.x).mean(0)
         for part, of, end in zip(held, drawn, ("", "_nonmembers")):
             rows.append(_mean(f"label_only_inversion_error{end}", inversion_error(of, part.x), part.groups))
@@ -224,6 +226,8 @@ def _cell(split, recipe, attacks, seed, references, bare, shadows, other, seeds,
             if name == "inversion":
                 drawn = [attack.reconstruct(part) for part in held]
                 more, compared = _inverted(attack, held, drawn, references, about)
+                d2 = predictor.answer(split.d2)
+                more.append(_mean("inversion_error_reference", inversion_error(attack.reconstruct(d2), d2.x), d2.groups, **about))
                 rows, result = rows + more, result | compared
             elif name == "reference_membership": rows += _of_reference(attack, predictor, held[1], seeds, about)
             else:

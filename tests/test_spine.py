@@ -18,7 +18,7 @@ ATTACKS = {None, "label", *THRESHOLDS, "nsh_log", "boosted", "neighbours", "inve
 METRICS = {"accuracy", "auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001", "inversion_error_members", "inversion_error_nonmembers",
            "train_accuracy", "test_accuracy", "label_flips_members", "label_flips_nonmembers", "distortion_l1", "distortion_l2",
            "distortion_l1_members", "distortion_l2_members", "ssim_members", "ssim_nonmembers", "dispersion", "reidentified_members", "reidentified_nonmembers",
-           "label_floor", "label_only_inversion_error", "label_only_inversion_error_nonmembers", "mean_image_error",
+           "inversion_error_reference", "label_only_inversion_error_reference", "label_floor", "label_only_inversion_error", "label_only_inversion_error_nonmembers", "mean_image_error",
            "mean_image_error_nonmembers", "train_seconds", "query_seconds", "ece", "nll",
            *(f"{kind}reidentified_{who}{end}" for kind in ("", "label_only_") for who in ("members", "nonmembers") for end in ("", "_exposed"))}
 
