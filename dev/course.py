@@ -52,11 +52,11 @@ def read(name: str, folder: Path = ASSIGNMENTS):
 
 
 def run(command: list, folder: Path) -> str:
-    """Run a command of this environment in a folder; end with all it said where it fails."""
+    """Run a command of this environment in a folder; where it fails, say what it said last."""
     program, *arguments = command
     done = subprocess.run([Path(sys.executable).with_name(program), *arguments], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}")
+        raise RuntimeError(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout[-6000:]}")
     return done.stdout
 
 
@@ -113,7 +113,7 @@ def otter_tests(cell) -> list:
         if not ast.parse(source).body: continue
         made.append(deepcopy(cell))
         made[-1].source = f'""" # BEGIN TEST CONFIG\nhidden: {str(is_hidden).lower()}\n""" # END TEST CONFIG\n{source}'
-        if is_hidden and len(made) > 1: made[-1].outputs = []  # what was printed belongs to the part that is seen
+        if is_hidden and len(made) > 1: made[-1].outputs, made[-1].id = [], f"{cell.id}-hidden"  # what was printed belongs to the part that is seen
     return made
 
 
@@ -125,7 +125,6 @@ def otter_form(nb, name: str, files: list[str]):
     waiting = []  # cells from an answer to its tests
     for cell in nb.cells:
         what, says = kind(cell), cell.metadata.pop("nbgrader", {})
-        cell.pop("id", None)
         if what in ("answer", "manual"):
             cell.source = otter_answer(cell.source)
             waiting += [boundary("BEGIN SOLUTION"), cell, boundary("END SOLUTION")]
