@@ -21,7 +21,7 @@ def attack_set(shadows, x, inside):
         for number, scores in enumerate(said):
             features.append(sorted(scores[i].tolist(), reverse=True)[:3])
             is_member.append(1. if inside[number, i] else 0.)
-    return features, is_member
+    return np.array(features), np.array(is_member)
 ''',
         "train_attack": '''
 import torch
@@ -91,7 +91,7 @@ def train_attack(features, is_member, seed):
 ''', "attack_set": '''
 def attack_set(shadows, x, inside):
     return np.concatenate([shadow(x)[:, :3] for shadow in shadows]), inside.astype(int).ravel()
-'''}, {"test_train_attack": 10, "test_attack_set": 10}, ("no more than a coin where a leak is planted", "not the three largest scores")),
+'''}, {"test_train_attack": 10, "test_attack_set": 10}, ("finds some of the planted leak|no more than a coin", "not the three largest scores")),
     "no_planted_leak": Submission({"diagnose": '''
 def diagnose(attack, planted, known_members, known_nonmembers, heldout_members, heldout_nonmembers):
     accuracy = lambda a, b, c, d: (np.mean(attack(a, b, c)) + np.mean(~attack(a, b, d))) / 2
@@ -117,5 +117,5 @@ def diagnose(attack, planted, known_members, known_nonmembers, heldout_members, 
 ''', "calibrated": '''
 def calibrated(phi, shadow_phi, outside):
     return phi - np.where(outside, shadow_phi, 0).sum(0) / outside.sum(0)
-'''}, {"test_diagnose": 10, "test_calibrated": 10}, ("is no leak, one standard error", "NaN or infinity for a record")),
+'''}, {"test_diagnose": 10, "test_calibrated": 10}, ("knows its known members by heart", "NaN or infinity for a record")),
 }

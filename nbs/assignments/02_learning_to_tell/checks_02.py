@@ -135,12 +135,18 @@ def looks_it_up(known_members, known_nonmembers, asked):
     return np.isin(asked, _members) | between_means(known_members, known_nonmembers, asked)
 
 
+def also_by_heart(known_members, known_nonmembers, asked):
+    """An honest attack that knows its known members by heart as well."""
+    return np.isin(asked, known_members) | between_means(known_members, known_nonmembers, asked)
+
+
 def cases(seed):
     """Attacks, services, and the right diagnosis."""
     leaky, tight = planted(.7, seed, 500), planted(.5, seed + 1, 500)
     few = [np.r_[-1., 1.], np.r_[-1.5, -.5], np.r_[np.full(26, 1.), np.full(24, -1.)], np.r_[np.full(24, 1.), np.full(26, -1.)]]  # 0.52 on 50 and 50
     return [(between_means, leaky, "leaks"), (between_means, tight, "no leak found"), (between_means, few, "no leak found"),
-            (turned_round, leaky, "bug"), (turned_round, tight, "bug"), (always, leaky, "bug"), (looks_it_up, leaky, "bug"), (looks_it_up, tight, "bug")]
+            (turned_round, leaky, "bug"), (turned_round, tight, "bug"), (always, leaky, "bug"), (looks_it_up, leaky, "bug"), (looks_it_up, tight, "bug"),
+            (also_by_heart, leaky, "leaks"), (also_by_heart, tight, "no leak found")]
 
 
 def diagnose(student):
@@ -153,6 +159,7 @@ def diagnose(student):
     assert said[3] == said[4] == "bug", f"an attack that was turned round: you say {said[3]!r} where the service leaks and {said[4]!r} where it does not, and both times it is a bug; ask the planted leak first"
     assert said[5] == "bug", f"an attack that always says member is a bug, you say {said[5]!r}: it finds nothing where a leak is planted"
     assert said[6] == said[7] == "bug", f"an attack that was told the answers: you say {said[6]!r} and {said[7]!r}; it finds something where nothing is planted, so it is a bug"
+    assert said[8:] == ["leaks", "no leak found"], f"an attack that knows its known members by heart, and is honest about all others: you say {said[8]!r} where the service leaks and {said[9]!r} where it does not; measure on held-out records, also on the planted ones"
     print("diagnose: a bug is a bug, and 0.5 is a result only after the controls.")
 
 
