@@ -32,6 +32,7 @@ c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "{course}"
 c.ExecutePreprocessor.timeout = 240  # seconds a cell may take
 c.ClearSolutions.code_stub = {{"python": "# YOUR CODE HERE\\nraise NotImplementedError()"}}
+c.IgnorePattern.enabled, c.IgnorePattern.pattern = True, "."  # warnings and progress bars in a test cell cost no points; nbgrader would give 0
 '''
 
 
@@ -159,7 +160,8 @@ def build(names: list[str], into: Path, with_otter: bool = True) -> None:
         for path in (ASSIGNMENTS / name).iterdir():
             if path.suffix == ".py": shutil.copy(path, into / "solutions" / name)
         if with_otter: otter(name, into)
-    for page in ASSIGNMENTS.glob("*.md"): shutil.copy(page, into)
+    shutil.copy(ASSIGNMENTS / "INSTRUCTOR.md", into)
+    shutil.copy(ASSIGNMENTS / "README.md", into / "release")
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 import multiprocessing
 import os
 import sys
+import threading
 import time
 
 import jupyter_client.provisioning.local_provisioner as provisioner
@@ -9,10 +10,16 @@ import jupyter_client.provisioning.local_provisioner as provisioner
 HEAVY = ["torch._dynamo", "sklearn.ensemble", "sklearn.neural_network", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "pandas", "ipykernel.ipkernel", "purification_nb.shadows", "purification_nb.inversion"]
 
 
+def _end_with(parent):
+    parent.join()
+    os._exit(1)
+
+
 def _kernel(arguments, folder, environment):
     from ipykernel import kernelapp
 
     os.setsid()
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
