@@ -15,7 +15,7 @@ export PURIFICATION_NB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help demo test test-slow notebooks reproduce export readme wheel bench clean-cache
+.PHONY: help demo test test-slow notebooks reproduce export readme wheel bench course clean-cache
 .DEFAULT_GOAL := help
 
 help: ## list the goals
@@ -51,6 +51,10 @@ wheel: $(DEV) ## build the wheel and the sdist in dist/
 reproduce: export OMP_NUM_THREADS := 1
 reproduce: $(DEV) ## measure the paper's tables again (two hours on two cores) and show them in nbs/tutorials/reproduce_the_paper.ipynb
 	$(BIN)/python dev/notebooks.py run nbs/tutorials/reproduce_the_paper.ipynb
+
+course: export OMP_NUM_THREADS := 1
+course: $(DEV) ## build the coursework in course/: nbgrader tree, student release, solutions, otter form; NAMES=01_... for some
+	$(BIN)/python dev/course.py $(NAMES)
 
 bench: $(DEV) ## measure speed, as ratios in one run; see benchmarks/README.md
 	$(BIN)/python benchmarks/shadows.py

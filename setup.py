@@ -28,6 +28,6 @@ setup(
     packages=[cfg["lib_path"]],
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
-    extras_require={extra: cfg[extra + "_requirements"].split() for extra in ("notebooks", "dask", "onnx", "dp", "faces", "dev")},
+    extras_require={name.removesuffix("_requirements"): cfg[name].split() for name in cfg if name.endswith("_requirements")},
     entry_points={"console_scripts": cfg["console_scripts"].split()},
 )
