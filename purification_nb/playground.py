@@ -227,7 +227,7 @@ def show(
     return Shown(state, int(records.y[row]), bare[part][row], answers[part].scores[row], (records.x[row], *drawn), tuple(float(((one - records.x[row]) ** 2).mean()) for one in drawn), tuple(sure), (fpr, tpr),
                  _balanced(*(sure_of >= attack.threshold_ for sure_of in sure)), _balanced(*right), float(distortion(bare[PARTS[3]], answers[PARTS[3]].scores).mean()))
 
-# %% ../nbs/12_playground.ipynb #bbb669c4
+# %% ../nbs/12_playground.ipynb #c99cc218
 class Panel:
     "A figure with parts that move; subclasses draw `still` once and `move` its parts to what is shown."
     size = 3.4, 3.3  # inches
@@ -269,13 +269,13 @@ COLOURS = {"member": MEMBER, "non-member": NONMEMBER}
 LINES = (("members", MEMBER, "-"), ("non-members", NONMEMBER, "--"))
 
 class _Bars:  # the largest of two score vectors beside each other, F's as outlines, the published ones filled
-    def __init__(self, ax, count=6, title=""):
-        self.count, self.ax, rows = count, ax, np.arange(count)[::-1]
+    def __init__(self, ax, count=6, title="score (outline: F's)", digits=3):
+        self.count, self.digits, rows = count, digits, np.arange(count)[::-1]
         self.after = ax.barh(rows, np.zeros(count), .55, color="grey")
         self.before = ax.barh(rows, np.zeros(count), .8, fill=False, edgecolor="black", lw=.8)
         self.names = [ax.text(-.02, row, "", ha="right", va="center", fontsize=8) for row in rows]
         self.numbers = [ax.text(1.02, row, "", ha="left", va="center", fontsize=7, color="dimgrey") for row in rows]
-        ax.set(xlim=(0, 1), ylim=(-.6, count - .4), yticks=[]); ax.set_xlabel("score (outline: F's)" if title == "" else title, fontsize=8); ax.tick_params(labelsize=7)
+        ax.set(xlim=(0, 1), ylim=(-.6, count - .4), yticks=[]); ax.set_xlabel(title, fontsize=8); ax.tick_params(labelsize=7)
         for side in ("top", "right"): ax.spines[side].set_visible(False)
         self.parts = [*self.after, *self.before, *self.names, *self.numbers]
 
@@ -284,9 +284,9 @@ class _Bars:  # the largest of two score vectors beside each other, F's as outli
         for bar, value in zip(self.after, after[order]): bar.set_width(value); bar.set_facecolor(colour)
         for bar, value in zip(self.before, before[order]): bar.set_width(value)
         for text, given in zip(self.names, order): text.set_text(f"{'true ' if given == label else ''}{given}"); text.set_weight("bold" if given == label else "normal")
-        for text, value in zip(self.numbers, after[order]): text.set_text(f"{value:.3f}")
+        for text, value in zip(self.numbers, after[order]): text.set_text(f"{value:.{self.digits}f}")
 
-# %% ../nbs/12_playground.ipynb #3c0d8fec
+# %% ../nbs/12_playground.ipynb #163039e2
 def _as_picture(record):  # what imshow can show: grey, colour, or a strip for a record that is no picture
     record = np.asarray(record)
     if record.ndim == 3 and len(record) in (1, 3): record = record[0] if len(record) == 1 else record.transpose(1, 2, 0)
@@ -309,7 +309,7 @@ class RecordPanel(Panel):
 
     def move(self, shown):
         for image, picture in zip(self.images, shown.pictures): image.set_data(np.clip(_as_picture(picture), *image.get_clim()))
-        for text, said in zip(self.errors, (f"{shown.state.kind}, label {shown.label}", *(f"misses by {error:.3f}" for error in shown.errors))): text.set_text(said)
+        for text, said in zip(self.errors, (f"label {shown.label}", *(f"misses by {error:.3f}" for error in shown.errors))): text.set_text(said)
         self.bars.move(shown.before, shown.after, shown.label, COLOURS[shown.state.kind])
 
 class HistogramPanel(Panel):
@@ -502,7 +502,7 @@ def new_game(
     fitted = _fitted(bench, key)
     return Game(scored, is_member, {name: attack.predict(scored) for name, attack in fitted.items()}, {name: _balanced(*map(attack.predict, parts)) for name, attack in fitted.items()}, purified)
 
-# %% ../nbs/12_playground.ipynb #7a4b2370
+# %% ../nbs/12_playground.ipynb #f9c02695
 class GamePanel(Panel):
     "The score vector in question, and what the last one was."
     size = 3.9, 3.0
@@ -510,7 +510,7 @@ class GamePanel(Panel):
     def still(self, about):
         ax = self.figure.subplots()
         self.title = ax.set_title("", fontsize=9)
-        self.bars = _Bars(ax, title="score")
+        self.bars = _Bars(ax, title="score", digits=5)
         self.moving = [self.title, *self.bars.parts]
 
     def move(self, game):
@@ -520,24 +520,24 @@ class GamePanel(Panel):
         self.bars.move(np.zeros(len(scores)), scores, game.scored.y[i], ((MEMBER if game.is_member[i] else NONMEMBER) if game.over else "grey"))
 
 class GameRecordPanel(Panel):
-    "The rounds so far: each one's top score, coloured once the truth is out."
+    "The rounds so far: how sure the answer was of the true class, in the colour of the truth."
     size = 4.6, 3.0
 
     def still(self, game):
         ax, n = self.figure.subplots(), len(game.is_member)
         self.bars = ax.bar(range(1, n + 1), np.zeros(n), .7, color="lightgrey")
-        self.marks = [ax.text(i + 1, 1.04, "", ha="center", fontsize=8) for i in range(n)]
-        ax.set(ylim=(0, 1.15), xticks=range(1, n + 1)); ax.tick_params(labelsize=7)
+        self.marks = [ax.text(i + 1, 6.2, "", ha="center", fontsize=8) for i in range(n)]
+        ax.set(ylim=(0, 6.8), xticks=range(1, n + 1)); ax.set_yticks(range(7), ["0", "0.9", "0.99", "0.999", "4 nines", "5 nines", "6 or more"]); ax.tick_params(labelsize=7)
         ax.set_xlabel("round (above it: you were right, or not)", fontsize=8); ax.set_ylabel("score of the true class", fontsize=8)
-        for name, colour in (("member", MEMBER), ("non-member", NONMEMBER), ("not yet asked", "lightgrey")): ax.bar([0], [0], color=colour, label=name)
+        for name, colour in (("member", MEMBER), ("non-member", NONMEMBER), ("in question", "lightgrey")): ax.bar([0], [0], color=colour, label=name)
         ax.set_xlim(.4, n + .6); ax.legend(frameon=False, fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(.5, 1.14))
         self.moving = [*self.bars, *self.marks]
 
     def move(self, game):
-        sure = confidence(game.scored.scores, game.scored.y)
+        sure = -np.log10(np.clip(1 - confidence(game.scored.scores, game.scored.y), 1e-6, 1))
         for i, (bar, mark) in enumerate(zip(self.bars, self.marks)):
             out = i < len(game.answers)
-            bar.set_height(sure[i]); bar.set_facecolor((MEMBER if game.is_member[i] else NONMEMBER) if out else "lightgrey")
+            bar.set_height(sure[i] if i <= len(game.answers) else 0); bar.set_facecolor((MEMBER if game.is_member[i] else NONMEMBER) if out else "lightgrey")
             mark.set_text(("✓" if game.answers[i] == game.is_member[i] else "✗") if out else "")
 
 class play(Explorer):
@@ -589,7 +589,7 @@ class play(Explorer):
         behind.observe(lambda change: (self.again(change["new"]), settle()), "value")
         return [[yes, no, again, behind]]
 
-# %% ../nbs/12_playground.ipynb #e76aa205
+# %% ../nbs/12_playground.ipynb #786a05e9
 def knobs(
     target=MLPTarget(),  # what they defend
 ) -> list:               # of recipes
@@ -634,7 +634,7 @@ class TradeoffPanel(Panel):
         self.spread, = ax.plot([0, 0], [0, 0], color="black", lw=1)
         self.title = ax.set_title("", fontsize=8)
         every = [p for curve in points.values() for p in curve]
-        ax.set_xlim(-.02, 1.08 * max(p.distortion for p in every) + .01); ax.set_ylim(min(-.02, 1.1 * min(p.low for p in every)), 1.08 * max(p.high for p in every) + .005)
+        ax.set_xlim(-.02, 1.08 * max(p.distortion for p in every) + .01); ax.set_ylim(min(-.02, 1.1 * min(p.low for p in every)), 1.3 * max(p.high for p in every) + .005)
         ax.axhline(0, color="grey", lw=.8); ax.set_xlabel("mean L1 distortion on D3", fontsize=8); ax.set_ylabel("strongest attack over the label floor", fontsize=8); ax.tick_params(labelsize=7)
         ax.legend(frameon=False, fontsize=7, loc="upper right")
         self.moving = [self.spread, self.here, self.title]
