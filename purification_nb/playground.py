@@ -347,7 +347,7 @@ class RocPanel(Panel):
         self.curve.set_data(*shown.roc)
         self.title.set_text(f"threshold attack {shown.accuracy:.3f}, label floor {shown.floor:.3f}")
 
-# %% ../nbs/12_playground.ipynb #313fda79
+# %% ../nbs/12_playground.ipynb #705ef694
 class Explorer:
     "Something to play with in a notebook, and a figure everywhere else."
     def __init__(self):
@@ -403,7 +403,7 @@ class Explorer:
 _SLIDERS = {"lam": "λ (label)", "alpha": "α (against H)", "beta": "β (against I)"}
 
 def _slider(w, name, options, value):  # one of a few values
-    return w.SelectionSlider(options=options, value=value, description=name, continuous_update=True, style={"description_width": "6.5em"}, layout=w.Layout(width="330px", max_width="100%"))
+    return w.SelectionSlider(options=options, value=value, description=name, continuous_update=True, style={"description_width": "8.5em"}, layout=w.Layout(width="340px", max_width="100%"))
 
 class explore(Explorer):
     "Pick a record and watch its scores pass F, G, and a cut and a temperature behind them."
@@ -415,7 +415,7 @@ class explore(Explorer):
         super().__init__()
         self.about = self.bench = workbench(progress=True) if bench is None else bench
         self.panels = [kind(self.bench) for kind in (RecordPanel, HistogramPanel, RocPanel)]
-        self.shown = show(self.bench, state)
+        self.shown, self._made = show(self.bench, state), {}
 
     def __repr__(self): return f"explore({self.shown.sentence()})"
 
@@ -427,12 +427,14 @@ class explore(Explorer):
     ) -> Shown:
         "Go to another state."
         self.shown = show(self.bench, replace(self.shown.state, **changes))
+        for name, value in changes.items():  # a live slider goes along
+            if name in self._made and self._made[name].value != value: self._made[name].value = value
         return self.shown
 
     def controls(self, w, changed):
         state, many = self.shown.state, len(self.bench.shown["member"])
-        made = {"kind": w.ToggleButtons(options=list(self.bench.shown), value=state.kind, style={"button_width": "8em"}, tooltips=["somebody the classifier was trained on", "somebody it never saw"]),
-                "record": w.IntSlider(state.record, 0, many - 1, description="record", style={"description_width": "6.5em"}, layout=w.Layout(width="330px", max_width="100%")),
+        made = {"kind": w.ToggleButtons(options=list(self.bench.shown), value=state.kind, style={"button_width": "9em"}, tooltips=["somebody the classifier was trained on", "somebody it never saw"]),
+                "record": w.IntSlider(state.record, 0, many - 1, description="record", style={"description_width": "8.5em"}, layout=w.Layout(width="340px", max_width="100%")),
                 "purifier": w.Checkbox(state.purifier, description="purifier on", indent=False, layout=w.Layout(width="9em"))}
         made |= {name: _slider(w, title, [(f"{value:g}", value) for value in self.bench.weights[name]], getattr(state, name)) for name, title in _SLIDERS.items()}
         made["top"] = _slider(w, "scores shown", [("all" if top == self.bench.tops[-1] else str(top), top) for top in self.bench.tops], state.top)
@@ -441,6 +443,7 @@ class explore(Explorer):
             self.set(**{name: change["new"]})
             for weight in _SLIDERS: made[weight].disabled = not self.shown.state.purifier
             changed()
+        self._made = made
         for name, control in made.items(): control.observe(lambda change, name=name: moved(change, name), "value")
         for weight in _SLIDERS: made[weight].disabled = not state.purifier
         return [[made["kind"], made["record"], made["purifier"]], [made[name] for name in (*_SLIDERS, "top", "temperature")]]
@@ -589,7 +592,7 @@ class play(Explorer):
         behind.observe(lambda change: (self.again(change["new"]), settle()), "value")
         return [[yes, no, again, behind]]
 
-# %% ../nbs/12_playground.ipynb #786a05e9
+# %% ../nbs/12_playground.ipynb #0ad7321f
 def knobs(
     target=MLPTarget(),  # what they defend
 ) -> list:               # of recipes
@@ -691,8 +694,8 @@ class walk(Explorer):
         return f"{p.recipe}, {p.setting}: the strongest attack is {p.over:+.3f} [{p.low:+.3f}, {p.high:+.3f}] from the label floor, for scores that move by {p.distortion:.3f} in L1."
 
     def controls(self, w, changed):
-        which = w.Dropdown(options=list(self.points), value=self.recipe, description="defence", style={"description_width": "6.5em"}, layout=w.Layout(width="330px", max_width="100%"))
-        where = w.SelectionSlider(options=self._places(self.recipe), value=self.place, description="its knob", style={"description_width": "6.5em"}, layout=w.Layout(width="330px", max_width="100%"))
+        which = w.Dropdown(options=list(self.points), value=self.recipe, description="defence", style={"description_width": "8.5em"}, layout=w.Layout(width="340px", max_width="100%"))
+        where = w.SelectionSlider(options=self._places(self.recipe), value=self.place, description="its knob", style={"description_width": "8.5em"}, layout=w.Layout(width="340px", max_width="100%"))
         def another(change):
             self.go(change["new"], 0)
             where.unobserve(along, "value"); where.options = self._places(change["new"]); where.value = 0; where.observe(along, "value")

@@ -191,6 +191,8 @@ def test_a_slider_redraws_and_says_the_new_number(bench):
     assert lam.disabled and "Without a purifier" in text.value
     purifier.value = True
     assert not lam.disabled
+    live.set(temperature=2., record=3)
+    assert temperature.value == 2. and live.shown.state.record == 3 and live.said() in text.value
 
 
 def test_the_saved_chapter_has_a_figure_for_each_explorer():
@@ -236,10 +238,14 @@ def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in NOTEBOOK], metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}), folder / "small.ipynb")
     shutil.copy(ROOT / "nbs" / "12_playground.ipynb", folder)
+    for name, settings in (("apputils-extension/notification", {"fetchNews": "false"}), ("notebook-extension/tracker", {"windowingMode": "none"})):
+        place = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        place.parent.mkdir(parents=True)
+        place.write_text(json.dumps(settings))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    env = os.environ | {name: str(folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")} | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    env = os.environ | {name: str(folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")} | {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")} | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     log = (folder / "lab.log").open("w")
     server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=", "--allow-root",
                                f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"], cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
@@ -281,13 +287,13 @@ def serious(complaints: list) -> list:
 
 def test_in_a_browser_a_key_moves_a_slider_and_figure_and_number_change(browser, lab):
     ARTEFACTS.mkdir(exist_ok=True)
-    page, complaints = opened(browser, lab, "small.ipynb", 1280, 1500)
+    page, complaints = opened(browser, lab, "12_playground.ipynb", 1280, 1500)
+    pictures = page.locator(".widget-image")
+    page.wait_for_function("document.querySelectorAll('.widget-image').length >= 9 && [...document.querySelectorAll('.widget-image')].every(i => i.naturalWidth > 0)", timeout=480_000)  # three explorers, one of them twice
     text = page.locator("[role=status]").first
-    text.wait_for(timeout=240_000)
-    pictures = page.locator(".jp-OutputArea-output img[src^=blob], .widget-image")
-    page.wait_for_function("document.querySelectorAll('.widget-image').length >= 5 && [...document.querySelectorAll('.widget-image')].every(i => i.naturalWidth > 0)", timeout=60_000)
+    text.scroll_into_view_if_needed()
     said, drawn = text.inner_text(), pictures.nth(1).get_attribute("src")
-    handle = page.locator(".widget-hslider", has_text="temperature").locator(".noUi-handle")
+    handle = page.locator(".widget-hslider", has_text="temperature").first.locator(".noUi-handle")
     handle.focus()
     assert page.evaluate("document.activeElement.className").startswith("noUi-handle")
     start = time.perf_counter()
@@ -298,11 +304,20 @@ def test_in_a_browser_a_key_moves_a_slider_and_figure_and_number_change(browser,
     assert "temperature 1.5" in text.inner_text()
     (ARTEFACTS / "browser.json").write_text(json.dumps({"one key, until the number has changed, ms": round(took)}))
     # the game, by keyboard alone
-    yes = page.get_by_role("button", name="Member", exact=True)
+    yes = page.get_by_role("button", name="Member", exact=True).first
     yes.focus()
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelectorAll('[role=status]')[1].innerText.startsWith('You said member')", timeout=10_000)
+    page.screenshot(path=ARTEFACTS / "playground-game.png")
+    # the knob of the last explorer
+    knob = page.locator(".widget-hslider", has_text="its knob").locator(".noUi-handle")
+    knob.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("[...document.querySelectorAll('[role=status]')].at(-1).innerText.startsWith('release_below, tau 0.7')", timeout=10_000)
+    page.screenshot(path=ARTEFACTS / "playground-tradeoff.png")
+    text.scroll_into_view_if_needed()
     page.screenshot(path=ARTEFACTS / "playground.png")
+    assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']", has_text="Error").count() == 0
     assert serious(complaints) == []
     page.close()
 

@@ -225,6 +225,7 @@ def build(into: Path) -> None:
         write_pages(pages)
         done = subprocess.run([sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-c", HERE, "-d", Path(folder, "doctrees"), pages, site])
         if done.returncode: sys.exit(f"the site has the faults above and was not built; {into} is left as it was")
+        for template in Path(site, "_static").glob("*webpack-macros.html"): template.unlink()  # the theme's own, no page
         shutil.rmtree(into, ignore_errors=True)
         shutil.copytree(site, into)
 
