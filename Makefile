@@ -15,7 +15,7 @@ export PURIFICATION_NB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help demo test test-slow notebooks reproduce export readme wheel bench course clean-cache
+.PHONY: help demo test test-slow notebooks reproduce export readme docs wheel bench course clean-cache
 .DEFAULT_GOAL := help
 
 help: ## list the goals
@@ -44,6 +44,9 @@ export: $(DEV) ## write purification_nb/ from the notebooks
 
 readme: $(DEV) ## write README.md from nbs/index.ipynb
 	$(BIN)/python dev/readme.py
+
+docs: $(DEV) ## build the documentation site in _docs/ from the notebooks' saved outputs; no network, nothing is run
+	$(BIN)/python dev/docs/build_site.py
 
 wheel: $(DEV) ## build the wheel and the sdist in dist/
 	$(BIN)/python -m build

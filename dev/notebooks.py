@@ -48,8 +48,12 @@ def tidy(outputs: list) -> list:
     kept = []
     for out in outputs:
         # A widget view without its live kernel shows nothing; tqdm's bars are stderr or widgets.
-        if out.get("name") == "stderr" or WIDGET in out.get("data", {}):
+        if out.get("name") == "stderr":
             continue
+        if WIDGET in out.get("data", {}):
+            if "image/png" not in out.data:
+                continue
+            del out.data[WIDGET]  # an explorer brings its figure along
         if out.output_type == "stream" and kept and kept[-1].output_type == "stream":
             kept[-1].text += out.text
         else:
