@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PARTS', 'PAIRS_PER_LABEL', 'ARCHIVES', 'ARCHIVE_SOURCE', 'DATASETS', 'InputError', 'DataUnavailable', 'refused',
            'Records', 'check_labels', 'check_scores', 'Scored', 'join', 'Split', 'check_disjoint', 'split_records',
-           'split_sets', 'digit_pairs', 'digits', 'git_blob_hash', 'data_folder', 'write_whole', 'fetch',
+           'split_sets', 'digit_pairs', 'digits', 'git_blob_hash', 'data_folder', 'whole_file', 'write_whole', 'fetch',
            'read_archive', 'location30', 'npz', 'load']
 
 # %% ../nbs/00_data.ipynb #6526c3a4
@@ -16,6 +16,7 @@ import os
 import tarfile
 import tempfile
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
@@ -279,21 +280,28 @@ def data_folder() -> Path:
     "Where data files lie: `PURIFICATION_NB_DATA`, or a folder in the user's cache."
     return Path(os.environ.get("PURIFICATION_NB_DATA") or Path.home() / ".cache" / "purification_nb" / "data")
 
-def write_whole(
-    path: Path,      # where the file shall be
-    content: bytes,  # what it shall hold
-) -> None:
-    "Write a file whole or not at all: into a neighbour first, which then takes its name."
+@contextmanager
+def whole_file(
+    path: Path,  # where the file shall be
+):               # a binary file to write to
+    "A file that appears whole or not at all: written as a neighbour first, which then takes its name."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, neighbour = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file: file.write(content)
+        with os.fdopen(handle, "wb") as file: yield file
         os.chmod(neighbour, 0o644)
         os.replace(neighbour, path)
     except BaseException:
         Path(neighbour).unlink(missing_ok=True)
         raise
+
+def write_whole(
+    path: Path,      # where the file shall be
+    content: bytes,  # what it shall hold
+) -> None:
+    "Write a file whole or not at all."
+    with whole_file(path) as file: file.write(content)
 
 # %% ../nbs/00_data.ipynb #954e0a9f
 def fetch(

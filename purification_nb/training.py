@@ -183,7 +183,7 @@ def fit(
     if len({len(a) for a in arrays}) != 1 or not len(arrays[0]): raise InputError(f"fit needs arrays of one length, at least 1; these have {[len(a) for a in arrays]}")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if made_of is not None:
-        key = fingerprint(library_version(("audit", "card", "playground", "cli", "_modidx")), network, list(arrays), epochs, batch_size, seed, patience, _arithmetic(device), made_of)
+        key = fingerprint(library_version(("audit", "card", "score_files", "playground", "cli", "_modidx")), network, list(arrays), epochs, batch_size, seed, patience, _arithmetic(device), made_of)
         path = cache_folder() / f"{key}.safetensors"
         if history := _recall(path, network):
             network.to(device).eval()
