@@ -6,7 +6,7 @@
 __all__ = ['ROWS', 'KINDS', 'FEWEST', 'score_columns', 'read_scores', 'check_shared', 'GivenAnswers', 'Ready', 'audit_scores',
            'ScoresAudit', 'csv_rows', 'load_score_map', 'purify_file']
 
-# %% ../nbs/11a_score_files.ipynb #0a694877
+# %% ../nbs/11a_score_files.ipynb #76090d88
 import csv
 import re
 import shutil
@@ -28,7 +28,7 @@ from .imitation import load_imitation
 from .purifier import PurifierDefence, load_purifier
 from .training import one_thread
 
-# %% ../nbs/11a_score_files.ipynb #69e49012
+# %% ../nbs/11a_score_files.ipynb #5ba93d9f
 def score_columns(
     names,      # of all columns
     where="",   # the file, for messages
@@ -45,7 +45,7 @@ def score_columns(
     if len(numbers) < 2: raise InputError(f"{where} has one column of scores; there must be one for each class, at least two")
     return [f"score_{number}" for number in numbers]
 
-# %% ../nbs/11a_score_files.ipynb #e7294dc4
+# %% ../nbs/11a_score_files.ipynb #8e734c37
 ROWS = 8192  # read at a time
 
 @contextmanager
@@ -77,7 +77,7 @@ def _arrow():  # pyarrow's parquet, or how to get it
 def _parquet_parts(file, wanted):  # the record batches of an open parquet file, scores apart
     places = [file.schema_arrow.names.index(name) for name in wanted]
     for batch in file.iter_batches(batch_size=ROWS):
-        if batch.num_rows: yield np.column_stack([batch.column(place).to_numpy(zero_copy_only=False) for place in places]).astype(np.float64), batch
+        if batch.num_rows: yield np.column_stack([batch.column(place).to_numpy(zero_copy_only=False) for place in places]).astype(np.float64, copy=False), batch
 
 def _array_parts(file, where):  # of an open .npy, or an array in an .npz: first its shape, then (n, k) scores, read one after another
     shape, fortran, dtype = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[np.lib.format.read_magic(file)](file)
@@ -88,9 +88,9 @@ def _array_parts(file, where):  # of an open .npy, or an array in an .npz: first
     for start in range(0, shape[0], ROWS):
         count = min(ROWS, shape[0] - start)
         if len(held := file.read(count * width)) < count * width: raise InputError(f"{where} is cut short")
-        yield np.frombuffer(held, dtype).reshape(count, shape[1]).astype(np.float64)
+        yield np.frombuffer(held, dtype).reshape(count, shape[1]).astype(np.float64, copy=False)
 
-# %% ../nbs/11a_score_files.ipynb #9378a564
+# %% ../nbs/11a_score_files.ipynb #d830c36e
 KINDS = (".csv", ".parquet", ".npz", ".npy")
 
 def _kind(path):  # of a file, by its name
@@ -132,7 +132,7 @@ def _labels(columns, labelled, scores):  # numbers, whatever kind of column they
     try: return np.array([float(text) for text in label])
     except ValueError as error: raise InputError(f"a label is not a number ({error}): labels are the numbers of the score columns, from 0") from error
 
-# %% ../nbs/11a_score_files.ipynb #8593763a
+# %% ../nbs/11a_score_files.ipynb #be39d0c1
 def check_shared(
     first: Scored,      # rows that must not occur in the other
     second: Scored,
@@ -147,7 +147,7 @@ def check_shared(
     there = keys[1].index(keys[0][shared[0]])
     raise InputError(f"{len(shared)} rows of {names[0]} stand in {names[1]} too, digit for digit (row {shared[0]} is row {there} there): the same records seem to be in both")
 
-# %% ../nbs/11a_score_files.ipynb #ad2f3820
+# %% ../nbs/11a_score_files.ipynb #ed79f4cd
 FEWEST = 40  # rows a file
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +242,7 @@ def _without_clocks(table):  # looking a row up takes no time worth telling
     table = table[(table.metric != "query_seconds") & ((table.metric != "train_seconds") | (table.recipe != "none"))].reset_index(drop=True)
     return table.where(table.notna(), None)
 
-# %% ../nbs/11a_score_files.ipynb #1530e841
+# %% ../nbs/11a_score_files.ipynb #b9315423
 @lru_cache(4)
 def _cells(decimals):  # every score of so few digits, as a CSV writes it, with its comma
     return np.array([f"{units / 10 ** decimals:.{decimals}f}," for units in range(10 ** decimals + 1)], f"S{decimals + 3 if decimals else 2}")
@@ -265,7 +265,7 @@ def csv_rows(
     starts = text.view(f"S{text.itemsize * scores.shape[1]}")[:, 0].tolist()
     return b"\n".join([start + end for start, end in zip(starts, ends)]) + b"\n"
 
-# %% ../nbs/11a_score_files.ipynb #f0b5e383
+# %% ../nbs/11a_score_files.ipynb #6149bf43
 def _checked(purifier, where):  # the purifier, which names the rows it refuses
     seen = 0
     def purify(scores):
