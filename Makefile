@@ -63,6 +63,7 @@ bench: $(DEV) ## measure speed, as ratios in one run; see benchmarks/README.md
 	$(BIN)/python benchmarks/shadows.py
 	$(BIN)/python benchmarks/purifier.py
 	$(BIN)/python benchmarks/memguard.py
+	$(BIN)/python benchmarks/stream.py
 	$(BIN)/python -m pip install --no-deps -r benchmarks/requirements.txt
 	$(BIN)/python benchmarks/attacks.py
 

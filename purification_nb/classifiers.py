@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'TARGETS', 'mlp', 'mlp_decoder', 'is_picture', 'conv_width', 'conv_decoder', 'TwoBranch', 'face_network',
-           'densenet', 'scores_of', 'unchanged', 'Predictor', 'MLPTarget', 'augmented', 'PictureTarget',
-           'DenseNetTarget', 'FaceTarget', 'target_for', 'undefended', 'told_target', 'Recipe', 'Knowledge',
-           'knowledge_of']
+           'densenet', 'scores_of', 'unchanged', 'Predictor', 'as_predictor', 'check_class_order', 'MLPTarget',
+           'Trained', 'as_target', 'augmented', 'PictureTarget', 'DenseNetTarget', 'FaceTarget', 'target_for',
+           'undefended', 'told_target', 'Recipe', 'Knowledge', 'knowledge_of']
 
 # %% ../nbs/02_classifiers.ipynb #cf982420
+import inspect
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Callable
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import nn
 from torch.nn import functional as F
 
@@ -187,6 +189,79 @@ class Predictor:
 
     def __repr__(self): return f"Predictor({self.k} classes, {getattr(self.score_map, '__name__', type(self.score_map).__name__)})"
 
+# %% ../nbs/02_classifiers.ipynb #620697e9
+def _looks_like_scores(answers):  # rows of numbers from 0 that sum to 1
+    return answers.min() >= 0 and bool(((answers.sum(1) - 1).abs() < 1e-3).all())
+
+@torch.inference_mode()
+def _network_scores(network, answers, batch_size, x):  # scores of an nn.Module, left in the mode it was in
+    parameter, mode = next(network.parameters(), None), network.training
+    x = torch.tensor(np.ascontiguousarray(x, np.float32))
+    network.eval()
+    try: parts = [network(part if parameter is None else part.to(parameter.device, parameter.dtype)) for part in x.split(batch_size)]
+    except RuntimeError as error: raise InputError(f"the network fails on records of shape {tuple(x.shape[1:])}: {str(error).splitlines()[0]}") from error
+    finally: network.train(mode)
+    parts = [getattr(part, "logits", part) for part in parts]
+    if not all(isinstance(part, torch.Tensor) and part.ndim == 2 for part in parts): raise InputError("the network must answer a batch with one tensor, one row a record and one column a class")
+    raw = torch.cat(parts).double().cpu()
+    if answers == "scores": return raw.numpy()
+    if _looks_like_scores(raw): raise InputError("this network seems to end in a softmax already, and a second one would flatten its scores: say answers='scores', or better hand over the network without its last layer, which keeps more digits")
+    if raw.min() >= 0 and raw.max() <= 1: raise InputError("all answers of this network lie between 0 and 1 and do not sum to 1: they look like sigmoids, one yes or no a class; an audit needs one label a record, and scores that share out 1 among the classes")
+    return raw.softmax(1).numpy()
+
+def _columns(estimator, k):  # which class each column of predict_proba stands for
+    known = getattr(estimator, "classes_", None)
+    if known is None: return np.arange(k)  # a wrapper that says nothing: `check_scores` counts its columns
+    if isinstance(known, list): raise InputError("this estimator answers several questions at once (classes_ is a list): audit one of them, with a function of yours")
+    known = np.asarray(known)
+    if np.issubdtype(known.dtype, np.number) and np.isin(known, np.arange(k)).all(): return known.astype(int)  # a class that was absent from its training never gets a score
+    if len(known) == k: return np.arange(k)  # names, or other numbers: their order gives the labels
+    raise InputError(f"this estimator knows {len(known)} classes ({', '.join(map(str, known[:4]))}{', ...' if len(known) > 4 else ''}), and the records have {k}, with labels from 0 to {k - 1}")
+
+def _estimator_scores(estimator, k, x):  # scores of a scikit-learn estimator
+    from sklearn.exceptions import NotFittedError
+    try: answers = np.asarray(estimator.predict_proba(x.reshape(len(x), -1)))
+    except NotFittedError as error: raise InputError(f"this {type(estimator).__name__} is not fitted yet") from error
+    except ValueError as error: raise InputError(f"this {type(estimator).__name__} fails on records of shape {x.shape[1:]}: {str(error).splitlines()[0]}") from error
+    columns = _columns(estimator, k)
+    if answers.shape != (len(x), len(columns)): raise InputError(f"{len(x)} records were asked about, {len(columns)} classes each, and predict_proba answers with shape {answers.shape}")
+    scores = np.zeros((len(x), k))
+    scores[:, columns] = answers
+    return scores
+
+def as_predictor(
+    model,                    # an nn.Module, a fitted estimator with predict_proba, a function from records to scores, or a Predictor
+    k: int,                   # number of classes
+    answers: str = "logits",  # what a network answers with: "logits" (log-softmax too), or "scores" that sum to 1
+    batch_size: int = 1024,   # records a network is asked about at a time
+) -> Predictor:
+    "Any trained model as a prediction service; raises `InputError` that names the likely mistake, now or at the first answer."
+    if answers not in ("logits", "scores"): raise InputError(f"a network answers with 'logits' or with 'scores', not with {answers!r}")
+    if isinstance(model, Predictor):
+        if model.k != k: raise InputError(f"this predictor has {model.k} classes, the records have {k}")
+        return model
+    if isinstance(model, type): raise InputError(f"{model.__name__} is a class, not a model: make one of it, train it, and hand that over")
+    if isinstance(model, nn.Module): return Predictor(partial(_network_scores, model, answers, batch_size), k)
+    if hasattr(model, "predict_proba"): return Predictor(partial(_estimator_scores, model, k), k)
+    if hasattr(model, "predict"): raise InputError(f"{type(model).__name__} predicts labels but has no predict_proba, so there are no scores to audit: wrap it in sklearn.calibration.CalibratedClassifierCV, if scores are what your service shows")
+    if not callable(model): raise InputError(f"a {type(model).__name__} is not a model: hand over an nn.Module, an estimator with predict_proba, or a function from records to scores")
+    return Predictor(model, k)
+
+# %% ../nbs/02_classifiers.ipynb #03741395
+def check_class_order(
+    scored: Scored,  # of records the model should know well, its training set say
+) -> None:
+    "Raise `InputError` where the answers would be far better if the columns stood for other labels."
+    told, fits, tests = scored.scores.argmax(1), slice(0, None, 2), slice(1, None, 2)
+    if len(scored) < 20: return
+    counts = np.zeros((scored.k, scored.k))
+    np.add.at(counts, (told[fits], scored.y[fits]), 1)
+    stands_for = linear_sum_assignment(-counts)[1]
+    right, renamed = (told == scored.y)[tests].mean(), (stands_for[told] == scored.y)[tests].mean()
+    if renamed < .5 or renamed < 2 * right: return
+    column = int(np.argmax(np.where(stands_for == np.arange(scored.k), -1, counts.sum(1))))
+    raise InputError(f"only {right:.1%} of these answers are right, and {renamed:.1%} would be if the columns were in another order (column {column} for label {stands_for[column]}, for one): do labels and columns number the classes alike, both from 0?")
+
 # %% ../nbs/02_classifiers.ipynb #04875f6e
 @dataclass(frozen=True)
 class MLPTarget:
@@ -212,6 +287,30 @@ class MLPTarget:
         step = minimise(lambda x, y: F.cross_entropy(network(x), y), optimiser)
         history = fit(network, step, (d1.x, d1.y), self.epochs, self.batch_size, seed, made_of={"kind": "mlp target", "rate": self.rate}, resume=(optimiser,) if scale() == "full" else ())
         return Predictor(partial(scores_of, network), d1.k, info={"target_seconds": history.seconds})
+
+# %% ../nbs/02_classifiers.ipynb #69bb5e1d
+@dataclass(frozen=True, eq=False)
+class Trained:
+    "A target that is trained already: any model that `as_predictor` takes."
+    model: object             # as `as_predictor`
+    answers: str = "logits"   # as `as_predictor`
+    batch_size: int = 1024    # as `as_predictor`
+
+    def __call__(self, d1: Records, d2: Records, seed: int) -> Predictor:
+        predictor = as_predictor(self.model, d1.k, self.answers, self.batch_size)
+        check_class_order(predictor.answer(d1[np.linspace(0, len(d1) - 1, min(len(d1), 1000)).astype(int)]))
+        return predictor
+
+    def __repr__(self): return f"Trained({type(self.model).__name__})"
+
+def as_target(
+    model,   # a target, or anything that `as_predictor` takes
+):           # (d1, d2, seed) -> Predictor
+    "A target as it is, a trained model as a target."
+    if isinstance(model, (Predictor, nn.Module, type)) or hasattr(model, "predict") or hasattr(model, "predict_proba") or not callable(model): return Trained(model)
+    try: asked = [p for p in inspect.signature(model).parameters.values() if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    except ValueError: return model  # written in C: no way to tell
+    return Trained(model) if len(asked) == 1 else model
 
 # %% ../nbs/02_classifiers.ipynb #150c977a
 def augmented(
@@ -306,15 +405,19 @@ def told_target(
     target,   # (d1, d2, seed) -> Predictor
 ):            # the defence, told what it defends where it has a method `for_target`
     "A defence that rehearses with models of its own must know how they are trained."
-    return defence.for_target(target) if hasattr(defence, "for_target") else defence
+    if not hasattr(defence, "for_target"): return defence
+    if isinstance(target, Trained): raise InputError("not applicable: this defence rehearses on models that are trained as yours was, and yours is trained already; hand over a target, a function (d1, d2, seed) -> Predictor that trains one")
+    return defence.for_target(target)
 
 @dataclass(frozen=True)
 class Recipe:
     "How a predictor is made: a target, and a defence on its scores."
-    target: Callable                # (d1, d2, seed) -> Predictor
+    target: Callable                # (d1, d2, seed) -> Predictor, or a trained model as `as_predictor` takes it
     defence: Callable = undefended  # (scored_d1, scored_d2, seed) -> score map
     name: str = "none"              # what tables call it
     setting: str = None             # how it differs from that name's default, for tables
+
+    def __post_init__(self): object.__setattr__(self, "target", as_target(self.target))
 
     def __call__(self, d1: Records, d2: Records, seed: int) -> Predictor:
         predictor = self.target(d1, d2, seed)

@@ -6,9 +6,10 @@
 __all__ = ['PARTS', 'PAIRS_PER_LABEL', 'ARCHIVES', 'ARCHIVE_SOURCE', 'SIZES', 'DEBIAN', 'DEBIAN_FOLDER', 'CIFAR10_SHA256',
            'DATASETS', 'InputError', 'DataUnavailable', 'refused', 'as_floats', 'value_range', 'Records',
            'check_labels', 'check_scores', 'Scored', 'join', 'Split', 'check_disjoint', 'split_records', 'split_sets',
-           'split_sizes', 'digit_pairs', 'digits', 'git_blob_hash', 'data_folder', 'write_whole', 'download',
-           'published', 'fetch', 'read_archive', 'location30', 'scale', 'sizes', 'purchase100', 'texas100', 'mnist',
-           'fashion_mnist', 'cifar10', 'cifar10_6k', 'mended_pgm', 'orl', 'faces', 'lfw', 'celeba', 'npz', 'load']
+           'split_sizes', 'digit_pairs', 'digits', 'git_blob_hash', 'data_folder', 'whole_file', 'write_whole',
+           'download', 'published', 'fetch', 'read_archive', 'location30', 'scale', 'sizes', 'purchase100', 'texas100',
+           'mnist', 'fashion_mnist', 'cifar10', 'cifar10_6k', 'mended_pgm', 'orl', 'faces', 'lfw', 'celeba', 'npz',
+           'load']
 
 # %% ../nbs/00_data.ipynb #6526c3a4
 import difflib
@@ -21,6 +22,7 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from http.client import HTTPException
@@ -332,21 +334,28 @@ def data_folder() -> Path:
     "Where data files lie: `PURIFICATION_NB_DATA`, or a folder in the user's cache."
     return Path(os.environ.get("PURIFICATION_NB_DATA") or Path.home() / ".cache" / "purification_nb" / "data")
 
-def write_whole(
-    path: Path,      # where the file shall be
-    content: bytes,  # what it shall hold
-) -> None:
-    "Write a file whole or not at all: into a neighbour first, which then takes its name."
+@contextmanager
+def whole_file(
+    path: Path,  # where the file shall be
+):               # a binary file to write to
+    "A file that appears whole or not at all: written as a neighbour first, which then takes its name."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, neighbour = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file: file.write(content)
+        with os.fdopen(handle, "wb") as file: yield file
         os.chmod(neighbour, 0o644)
         os.replace(neighbour, path)
     except BaseException:
         Path(neighbour).unlink(missing_ok=True)
         raise
+
+def write_whole(
+    path: Path,      # where the file shall be
+    content: bytes,  # what it shall hold
+) -> None:
+    "Write a file whole or not at all."
+    with whole_file(path) as file: file.write(content)
 
 # %% ../nbs/00_data.ipynb #954e0a9f
 def download(

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "purification_nb"
 FLOORS = ["data", "training", "classifiers", "scores", "membership", "shadows", "inversion", "purifier",
-          "adversarial_model", "discriminator", "baselines", "memguard", "imitation", "training_defences", "audit", "card", "playground", "cli"]
+          "adversarial_model", "discriminator", "baselines", "memguard", "imitation", "training_defences", "audit", "score_files", "card", "playground", "cli"]
 ATTACKS = {"membership", "shadows", "inversion"}
 DEFENCES = {"purifier", "adversarial_model", "discriminator", "baselines", "memguard", "imitation", "training_defences"}
 TOOLS = {"nbdev", "fastcore", "execnb", "ghapi", "IPython", "ipykernel", "ipywidgets", "notebook", "jupyterlab",
