@@ -128,6 +128,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                       'purification_nb.card.Referred.__call__': ('card.html#referred.__call__', 'purification_nb/card.py'),
                                       'purification_nb.card._audited': ('card.html#_audited', 'purification_nb/card.py'),
                                       'purification_nb.card._clock': ('card.html#_clock', 'purification_nb/card.py'),
+                                      'purification_nb.card._clocked': ('card.html#_clocked', 'purification_nb/card.py'),
                                       'purification_nb.card._efficiency': ('card.html#_efficiency', 'purification_nb/card.py'),
                                       'purification_nb.card._forgetful': ('card.html#_forgetful', 'purification_nb/card.py'),
                                       'purification_nb.card._gaps': ('card.html#_gaps', 'purification_nb/card.py'),
