@@ -29,7 +29,7 @@ test: export OMP_NUM_THREADS := 1
 test: $(DEV) ## all that must hold: library = export, every notebook's cells, tests/
 	@$(BIN)/python dev/notebooks.py exported
 	LOKY_MAX_CPU_COUNT=1 $(BIN)/python dev/bounded.py 1500 $(BIN)/nbdev_test --n_workers 2 --timing
-	$(BIN)/pytest tests/ -q
+	$(BIN)/pytest tests/ -q -n 2 --dist loadfile --durations 15
 
 test-slow: export OMP_NUM_THREADS := 1
 test-slow: $(DEV) ## every notebook's cells, with those flagged slow
