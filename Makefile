@@ -15,7 +15,7 @@ export PURIFICATION_NB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help demo test test-slow notebooks reproduce export readme docs wheel bench course clean-cache
+.PHONY: help demo test test-slow test-oldest notebooks reproduce export readme docs wheel bench course clean-cache
 .DEFAULT_GOAL := help
 
 help: ## list the goals
@@ -35,6 +35,19 @@ test-slow: export OMP_NUM_THREADS := 1
 test-slow: $(DEV) ## every notebook's cells, with those flagged slow
 	LOKY_MAX_CPU_COUNT=1 $(BIN)/nbdev_test --n_workers 2 --timing --flags slow
 
+# The oldest get a memory of their own: a network trained beside the newest torch would stand in for theirs. One test audits all recipes, dp among them.
+OLDEST := $(VENV)/oldest
+test-oldest: export OMP_NUM_THREADS := 1
+test-oldest: export PURIFICATION_NB_CACHE := $(abspath $(OLDEST))/cache
+test-oldest: $(DEV) ## some tests and a small audit with the oldest versions that settings.ini allows; installs several GB
+	$(BIN)/uv venv -q --clear --python $(BIN)/python $(OLDEST)
+	$(BIN)/uv pip install -q --python $(OLDEST) --resolution lowest-direct -e ".[dp]"
+	$(OLDEST)/bin/python dev/oldest.py
+	$(BIN)/uv pip install -q --python $(OLDEST) -c constraints.txt pytest
+	$(OLDEST)/bin/purification-nb --help > /dev/null
+	$(OLDEST)/bin/purification-nb audit --data digits --seeds 1 --recipes none,one_hot,purifier --attacks label,confidence,inversion --out $(OLDEST)/report
+	$(OLDEST)/bin/pytest -q --disable-warnings tests/test_edges.py tests/test_memguard.py tests/test_purifier.py
+
 notebooks: export OMP_NUM_THREADS := 1
 notebooks: $(DEV) ## run every notebook in place and save its outputs; NB=nbs/04_membership.ipynb for one
 	$(BIN)/python dev/notebooks.py run $(NB)
@@ -48,8 +61,9 @@ readme: $(DEV) ## write README.md from nbs/index.ipynb
 docs: $(DEV) ## build the documentation site in _docs/ from the notebooks' saved outputs; no network, nothing is run
 	$(BIN)/python dev/docs/build_site.py
 
-wheel: $(DEV) ## build the wheel and the sdist in dist/
+wheel: $(DEV) ## build the wheel and the sdist in dist/, and check what a registry would show of them
 	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 reproduce: export OMP_NUM_THREADS := 1
 reproduce: $(DEV) ## measure the paper's tables again (two hours on two cores) and show them in nbs/tutorials/reproduce_the_paper.ipynb

@@ -1,4 +1,5 @@
 """Read settings.ini, the one place where versions and requirements stand."""
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -8,15 +9,19 @@ here = Path(__file__).parent
 settings = ConfigParser()
 settings.read(here / "settings.ini", encoding="utf-8")
 cfg = settings["DEFAULT"]
+readme = (here / "README.md").read_text(encoding="utf-8")
+if cfg["git_url"]:  # a registry shows the README without the files beside it: its links lead to the public address
+    readme = re.sub(r"(!?)(\[[^\]]*\]\()(?![a-z]+:|#)", lambda m: f"{m[1]}{m[2]}{cfg['git_url']}/{'raw' if m[1] else 'blob'}/{cfg['branch']}/", readme)
 
 setup(
     name=cfg["lib_name"],
     version=cfg["version"],
     description=cfg["description"],
-    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description=readme,
     long_description_content_type="text/markdown",
     author=cfg["author"],
     keywords=cfg["keywords"].split(),
+    project_urls={"Source": cfg["git_url"]} if cfg["git_url"] else {},
     license_expression="Apache-2.0",
     license_files=["LICENSE"],
     classifiers=[

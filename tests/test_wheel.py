@@ -64,6 +64,11 @@ def test_the_sdist_holds_the_notebooks(built):
     assert wanted and wanted | {"settings.ini", "setup.py", "constraints.txt", "README.md", "LICENSE"} <= inside
 
 
+def test_a_registry_would_take_both(built):
+    done = subprocess.run([sys.executable, "-m", "twine", "--no-color", "check", "--strict", *built.iterdir()], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count("PASSED") == 2, done.stdout + done.stderr
+
+
 def test_no_notebook_tool_comes_along(installed, tmp_path):
     tools = ["nbdev", "fastcore", "IPython", "ipykernel", "ipywidgets", "jupyter_core", "jupyterlab", "notebook"]
     code = f"import importlib.util as u, json; print(json.dumps([n for n in {tools} if u.find_spec(n)]))"
