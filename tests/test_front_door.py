@@ -58,7 +58,7 @@ def asked(page: str) -> set[str]:
 def extras(page: str) -> set[str]:
     """List the extras that a page tells pip to install, or names after "extras:"."""
     named = ",".join(re.findall(r"(?:purification[-_]nb|[\"' ]\.|^\.)\[([a-z, ]+)\]", page, re.M))
-    listed = ",".join(re.sub(r"\([^)]*\)", "", line) for line in re.findall(r"\bextras: ([^\n.;]*)", page))
+    listed = ",".join(re.sub(r"\([^)]*\)", "", line) for line in re.findall(r"\bextras: ([^\n.;]*)", re.sub(r",\n\s*# ", ", ", page)))
     return {word.strip("` ") for word in re.split(r",| and ", f"{named},{listed}") if word.strip("` ")}
 
 
@@ -88,7 +88,7 @@ def test_the_extras_that_readers_are_told_of_exist():
     wanted = {name: extras(page) for name, page in prose().items()}
     assert wanted["README.md"] and wanted["Dockerfile"] == {"notebooks", "course"} and wanted[".binder/requirements.txt"] == {"notebooks"}
     assert {name: found - there for name, found in wanted.items() if found - there} == {}
-    assert extras('pip install ".[a,b]"; extras: `c` (with d, e), f and g\n') == {"a", "b", "c", "f", "g"}
+    assert extras('pip install ".[a,b]"; extras: `c` (with d, e),\n   # f (h, i) and g\n') == {"a", "b", "c", "f", "g"}
 
 
 def test_one_python_everywhere_which_the_settings_allow():
