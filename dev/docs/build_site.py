@@ -194,6 +194,12 @@ def contents(caption: str, entries: list) -> str:
     return "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *entries, "```", ""]) if entries else ""
 
 
+def linked_files(nb, path: Path) -> list[str]:
+    """List what a notebook links to beside it that is no notebook."""
+    targets = re.findall(r"\]\(([^)\s#:]+)\)", "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown"))
+    return [target for target in targets if not target.endswith(".ipynb") and (path.parent / target).is_file()]
+
+
 def write_pages(into: Path) -> None:
     """Write what Sphinx reads: every notebook, and a page for each module."""
     names, every = public_names(), reading_order(NBS)
@@ -203,13 +209,13 @@ def write_pages(into: Path) -> None:
         nb = for_readers(nbformat.read(path, as_version=4), path, names)
         if path == NBS / "index.ipynb":
             parts = {"Chapters": [titled(one) for one in chapters()], "How-to": [titled(one) for one in every if one.parent.name == "tutorials"],
-                     "More": [titled(one) for one in every if one not in chapters() and one.parent.name != "tutorials" and one != path], "Reference": [f"api/{one.stem}" for one in modules()]}
+                     "More": [titled(one) for one in every if one not in chapters() and one.parent.name != "tutorials" and one != path] + sorted({target for target in linked_files(nb, path) if target.endswith(".md")}),
+                     "Reference": [f"api/{one.stem}" for one in modules()]}
             nb.cells.append(nbformat.v4.new_markdown_cell("\n".join(contents(caption, entries) for caption, entries in parts.items())))
         nbformat.write(nb, page)
-        for target in re.findall(r"\]\(([^)\s#:]+)\)", "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")):
-            if not target.endswith(".ipynb") and (path.parent / target).is_file():
-                (page.parent / target).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path.parent / target, page.parent / target)
+        for target in linked_files(nb, path):
+            (page.parent / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path.parent / target, page.parent / target)
     (into / "api").mkdir()
     of_module = {path.stem.split("_", 1)[1]: path.name for path in chapters()}
     for path in modules(): (into / "api" / f"{path.stem}.md").write_text(reference(path, of_module[path.stem]), encoding="utf-8")
