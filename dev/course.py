@@ -55,7 +55,9 @@ def read(name: str, folder: Path = ASSIGNMENTS):
 def run(command: list, folder: Path) -> str:
     """Run a command of this environment in a folder; where it fails, say what it said last."""
     program, *arguments = command
-    done = subprocess.run([Path(sys.executable).with_name(program), *arguments], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    here = Path(sys.executable).parent  # make does not activate the environment, and nbgrader calls alembic by its name
+    env = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}"}
+    done = subprocess.run([here / program, *arguments], cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout[-6000:]}")
     return done.stdout
