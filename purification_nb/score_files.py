@@ -55,7 +55,7 @@ def _reading(where):  # what a damaged file raises, in one sentence
     except FileNotFoundError as error: raise InputError(f"there is no file {where}") from error
     except OSError as error: raise InputError(f"{where} could not be worked through: {error.strerror or error}") from error
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:  # pandas' and pyarrow's own are ValueErrors
-        hint = "a score is missing or no number" if "could not convert" in str(error) else "it is cut short, or of another kind than its name says"
+        hint = "a score is missing or no number" if any(words in str(error) for words in ("could not convert", "cannot safely convert")) else "it is cut short, or of another kind than its name says"
         raise InputError(f"{where} cannot be read, {hint} ({str(error).splitlines()[0]})") from error
 
 def _csv_parts(file, where):  # from an open binary file: a pair of (n, k) scores and everything else, a part at a time

@@ -142,7 +142,7 @@ SLIPS = {
     "look like logits": slip(lambda t: t.assign(**{n: np.log(t[n]) for n in NAMES})),
     "sums to 0.5": slip(lambda t: t.assign(**{n: t[n] / 2 for n in NAMES})),
     "a score is missing or no number": slip(lambda t: t.assign(score_3=t.score_3.where(t.index != 7)), "nonmembers"),
-    "hold NaN": slip(lambda t: t.assign(score_3=t.score_3.where(t.index != 7, np.inf) * 0).assign(score_3="nan")),
+    "is missing or no number (": slip(lambda t: t.assign(score_3=t.score_3.where(t.index != 7, np.inf) * 0).assign(score_3="nan")),
     "rows of reference.csv stand in members.csv too": slip(lambda t: pd.concat([t[:560], "members"]), "reference", ["--reference", "reference.csv"]),
     "rows of members.csv stand in nonmembers.csv too": slip(lambda t: "members", "nonmembers"),
     "has 30 rows": slip(lambda t: t[:30]),
