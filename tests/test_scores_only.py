@@ -1,4 +1,5 @@
 """Scores and labels are enough for an audit, and a saved purifier works through files of any length."""
+import contextlib
 import json
 import os
 import subprocess
@@ -8,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from purification_nb.cli import app
 from purification_nb.data import InputError, Scored
 from purification_nb.membership import planted_leak
 from purification_nb.purifier import Purifier, load_purifier, mlp, purifier_sizes, save_purifier
@@ -36,6 +39,13 @@ def write(scored, path):
 def run(folder, *command, **more):
     """Run the command as a user would."""
     return subprocess.run([COMMAND, *command], cwd=folder, capture_output=True, text=True, timeout=300, **more)
+
+
+def run_here(folder, *command):
+    """Run the command in this process: a start of Python for each mistake would take most of the time."""
+    with contextlib.chdir(folder): done = CliRunner().invoke(app, [str(word) for word in command])
+    done.returncode = done.exit_code
+    return done
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +177,7 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(says, planted, tmp_path):
     else: frames[which] = change(frames[which])
     for name, frame in frames.items(): frame.to_csv(tmp_path / f"{name}.csv", index=False)
     before = sorted(os.listdir(tmp_path))
-    done = run(tmp_path, "audit-scores", "members.csv", "nonmembers.csv", *extra)
+    done = run_here(tmp_path, "audit-scores", "members.csv", "nonmembers.csv", *extra)
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 2 and len(lines) == 1 and says in lines[0], done.stderr
     assert sorted(os.listdir(tmp_path)) == before
@@ -259,7 +269,7 @@ def test_a_damaged_file_is_refused_whole(name, damage, says, many, saved, tmp_pa
 def test_the_purify_command_answers_a_mistake_with_one_line(arguments, says, many, saved, tmp_path):
     table(many[:100]).to_csv(tmp_path / "in.csv", index=False)
     pd.DataFrame(np.full((5, 9), 1 / 9), columns=NAMES[:9]).to_csv(tmp_path / "nine.csv", index=False)
-    done = run(tmp_path, "purify", *arguments, *([] if "--with" in arguments else ["--with", saved]))
+    done = run_here(tmp_path, "purify", *arguments, *([] if "--with" in arguments else ["--with", saved]))
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 2 and len(lines) == 1 and says in lines[0], done.stderr
     assert sorted(os.listdir(tmp_path)) == ["in.csv", "nine.csv"]
