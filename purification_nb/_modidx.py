@@ -139,6 +139,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                       'purification_nb.card._others': ('card.html#_others', 'purification_nb/card.py'),
                                       'purification_nb.card._purifiers': ('card.html#_purifiers', 'purification_nb/card.py'),
                                       'purification_nb.card._read': ('card.html#_read', 'purification_nb/card.py'),
+                                      'purification_nb.card._rows': ('card.html#_rows', 'purification_nb/card.py'),
                                       'purification_nb.card._same': ('card.html#_same', 'purification_nb/card.py'),
                                       'purification_nb.card._table': ('card.html#_table', 'purification_nb/card.py'),
                                       'purification_nb.card._usual': ('card.html#_usual', 'purification_nb/card.py'),

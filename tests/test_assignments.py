@@ -90,9 +90,11 @@ def test_the_release_gives_nothing_away_and_compiles(name, graded):
     text = "\n".join(cell.source for cell in released.cells)
     assert not any(mark in text for mark in MARKS)
     source = course.read(name)
-    secrets = [line.strip() for cell in source.cells for block in re.findall(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END", cell.source, re.S)
-               for line in block.splitlines() if len(line.strip()) > 25]
-    assert secrets and [line for line in secrets if line in text] == []
+    hidden = re.compile(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END", re.S)
+    told = "\n".join(hidden.sub("", cell.source) for cell in source.cells if course.kind(cell) != "manual")  # a task may hand over a line of its own solution
+    secrets = [line.strip() for cell in source.cells for block in hidden.findall(cell.source) for line in block.splitlines() if len(line.strip()) > 25 and line.strip() not in told]
+    secrets += [line.strip() for cell in source.cells if course.kind(cell) == "manual" for line in cell.source.splitlines() if len(line.strip()) > 25]
+    assert len(secrets) > 10 and [line for line in secrets if line in text] == []
     for cell in code(released):
         assert cell.outputs == []
         ast.parse(cell.source)

@@ -266,6 +266,7 @@ def lab(tmp_path_factory):
 
 def opened(browser, address, name, width, height):
     """Open a notebook, wait for its kernel, run it all; gives the page and what its console complained of."""
+    from playwright.sync_api import TimeoutError as TooLate
     page, complaints = browser.new_page(viewport={"width": width, "height": height}), []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -273,11 +274,15 @@ def opened(browser, address, name, width, height):
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
     # Run All before the kernel is idle is silently lost
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle], .jp-NotebookPanel-toolbar [data-status=idle]", timeout=90_000, state="attached")
-    page.locator(".jp-Notebook .jp-Cell").first.click()
-    page.keyboard.press("Escape")
-    page.locator(".lm-MenuBar-item", has_text="Run").first.click()
-    page.locator(".lm-Menu-item", has_text="Run All Cells").first.click()
-    return page, complaints
+    for _ in range(6):  # on a busy machine even an idle kernel may lose it
+        page.locator(".jp-Notebook .jp-Cell").first.click()
+        page.keyboard.press("Escape")
+        page.locator(".lm-MenuBar-item", has_text="Run").first.click()
+        page.locator(".lm-Menu-item", has_text="Run All Cells").first.click()
+        try: page.wait_for_function(r"[...document.querySelectorAll('.jp-InputPrompt')].some(prompt => /\[[*\d]+\]/.test(prompt.innerText))", timeout=20_000); return page, complaints
+        except TooLate: continue
+    page.screenshot(path=ARTEFACTS / "playground-not-run.png")
+    raise AssertionError(f"no cell of {name} began to run; {complaints[-3:]}")
 
 
 def serious(complaints: list) -> list:
