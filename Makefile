@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/runtime.stamp
 DEV := $(VENV)/dev.stamp
-INSTALL := $(BIN)/python -m pip install -c constraints.txt
+# uv takes a sixth of pip's time; where only pip is told of a registry, pip does it.
+WANTED = $(BIN)/python -m pip install -q -c constraints.txt uv && $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt $(1) || $(BIN)/python -m pip install -c constraints.txt $(1)
 
 # Trained models are kept here, so that a second run need not train again.
 export PURIFICATION_NB_CACHE ?= $(CURDIR)/.cache
@@ -89,10 +90,10 @@ $(RUNTIME): settings.ini setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("purification_nb needs Python 3.11 or newer, and $(PYTHON) is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
 	@[ -e $@ ] && $(BIN)/python -c '' || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	@rm -f $@
-	$(INSTALL) -e .
+	$(call WANTED,-e .)
 	@touch $@
 
 $(DEV): $(RUNTIME)
 	@rm -f $(RUNTIME)
-	$(INSTALL) -e ".[dev]"
+	$(call WANTED,-e ".[dev]")
 	@touch $(RUNTIME) $@

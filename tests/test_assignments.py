@@ -30,8 +30,10 @@ MARKS = ("BEGIN SOLUTION", "HIDDEN TESTS")
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory):
     """Begin to grade all assignments, two at a time, and give a function that waits for one: (its course tree, result)."""
+    course_trees = tmp_path_factory.mktemp("course")  # before the threads: two that make pytest's first folder at once trip over each other
+
     def grade(name):
-        tree = tmp_path_factory.mktemp("course") / name
+        tree = course_trees / name
         tree.mkdir()
         done = subprocess.run([sys.executable, HERE / "submissions.py", name, tree], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert (tree / "result.json").exists(), done.stdout
