@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/runtime.stamp
 DEV := $(VENV)/dev.stamp
 # uv takes a sixth of pip's time; where only pip is told of a registry, pip does it.
-WANTED = $(BIN)/python -m pip install -q -c constraints.txt uv && $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt $(1) || $(BIN)/python -m pip install -c constraints.txt $(1)
+WANTED = $(BIN)/python -m pip install -q -c constraints.txt uv && $(BIN)/uv pip install --compile-bytecode --python $(BIN)/python -c constraints.txt $(1) || $(BIN)/python -m pip install -c constraints.txt $(1)
 
 # Trained models are kept here, so that a second run need not train again.
 export PURIFICATION_NB_CACHE ?= $(CURDIR)/.cache
@@ -33,8 +33,9 @@ test: $(DEV) ## all that must hold: library = export, every notebook's cells, te
 	$(BIN)/pytest tests/ -q -n 2 --dist loadfile --durations 15
 
 test-slow: export OMP_NUM_THREADS := 1
-test-slow: $(DEV) ## every notebook's cells, with those flagged slow
+test-slow: $(DEV) ## every notebook's cells, with those flagged slow, and the attacks on more seeds and shadow models
 	LOKY_MAX_CPU_COUNT=1 $(BIN)/nbdev_test --n_workers 2 --timing --flags slow
+	$(BIN)/pytest tests/test_attacks.py -q --slow
 
 # The oldest get a memory of their own: a network trained beside the newest torch would stand in for theirs. One test audits all recipes, dp among them.
 OLDEST := $(VENV)/oldest

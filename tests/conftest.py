@@ -9,6 +9,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "dev"))
 
 
+def pytest_addoption(parser):
+    """Let whoever has half an hour more ask for everything."""
+    parser.addoption("--slow", action="store_true", help="more seeds and more shadow models where a test says so")
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Give the folder of the true data files, or skip."""
