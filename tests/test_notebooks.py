@@ -108,3 +108,10 @@ def test_a_run_that_fails_names_the_cell_and_leaves_the_file(tmp_path):
     with pytest.raises(RuntimeError, match=r"small\.ipynb, cell 1[^$]*ZeroDivisionError"):
         notebooks.execute(path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_outputs_saved_without_data_that_was_at_hand_are_noticed(tmp_path):
+    path = notebook(tmp_path, "print('skipped: dataset_location.tgz is not in /nowhere')", "print('skipped: dataset_purchase.tgz is not in /nowhere')")
+    notebooks.execute(path)
+    problem, = notebooks.problems(path)
+    assert problem.startswith("cell 0 is saved as it looks without dataset_location.tgz")

@@ -82,7 +82,7 @@ def test_help_names_the_commands(installed, tmp_path):
 
 def test_a_small_audit(installed, tmp_path):
     out = tmp_path / "report"
-    said = run(tmp_path, installed / "purification-nb", "audit", "--data", "digits", "--seeds", "1",
+    said = run(tmp_path, installed / "purification-nb", "audit", "--data", "digits", "--seeds", "1", "--jobs", "1",
                "--recipes", "none,one_hot", "--attacks", "label,confidence", "--out", out)
     assert "one_hot" in said
 
