@@ -24,7 +24,7 @@ LIBRARY = "purification_nb"
 MEGABYTE = 1_000_000
 CELL_SECONDS = 5400  # measuring the paper's tables takes a while
 ON_REQUEST = {"reproduce_the_paper.ipynb"}  # its slow cells take an hour: they run only when it is named
-HERE = ("dataset_location.tgz", "lfw_faces.npz", "cifar10_6k.npz")  # the project's own machines have these, so no reader need miss what they show
+AT_HAND = ("dataset_location.tgz", "lfw_faces.npz", "cifar10_6k.npz")  # the project's own machines have these, so no reader need miss what they show
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -115,7 +115,7 @@ def problems(path: Path) -> list[str]:
     for number, cell in enumerate(nb.cells):
         if any(out.output_type == "error" for out in cell.get("outputs", [])):
             found.append(f"cell {number} is saved with an error")
-        if absent := [name for out in cell.get("outputs", []) for name in HERE if f"{name} is not in" in out.get("text", "") or f"there is no {name} in /" in out.get("text", "")]:
+        if absent := [name for out in cell.get("outputs", []) for name in AT_HAND if f"{name} is not in" in out.get("text", "") or f"there is no {name} in /" in out.get("text", "")]:
             found.append(f"cell {number} is saved as it looks without {absent[0]}: set PURIFICATION_NB_DATA and run it again")
     if path.stat().st_size > MEGABYTE:
         found.append(f"{path.stat().st_size / MEGABYTE:.1f} MB is more than 1 MB")

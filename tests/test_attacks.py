@@ -78,7 +78,7 @@ def test_lira_is_surest_about_single_people(found, request):
     if found.run["settings"]["data"] != "location30": pytest.skip("asked of location30")
     t = found.table[found.table.seed.isna() & (found.table.recipe == "none") & (found.table.metric == "tpr_at_fpr_0.01")].set_index("attack")
     others = max(*(float(t.loc[name].value) for name in ASKS_ONCE if name != "nsh"), float(t.loc["mlleaks_3"].value))
-    if request.config.getoption("--slow"):  # the published network takes long, and finds less than nsh_log
+    if request.config.getoption("--slow"):  # the published network takes long
         split = load("location30", 0)
         service = MLPTarget()(split.d1, split.d2, 0)
         nsh = NSH().fit(knowledge_of(split, service))

@@ -37,7 +37,8 @@ def test_one_kind_of_attack_alone(attacks, tmp_path):
 
 def test_two_classes_and_vectors(tmp_path):
     data = sets(120, 60, 120, 2, (7,))
-    module.audit(data, "none,purifier", "label,neighbours", seeds=1, target=TARGET, jobs=1, progress=False)
+    near = module.audit(data, "none,purifier", "label,neighbours", seeds=1, target=TARGET, jobs=1, progress=False)
+    assert all(0 <= near.value(recipe, "accuracy", "neighbours") <= 1 for recipe in ("none", "purifier"))
     found = module.audit(data, "all", "label,confidence,inversion", seeds=1, target=TARGET, jobs=1, progress=False)
     assert found.summary()["strongest attack"].notna().all() and (module.save(found, tmp_path) / "report.html").exists()
 
