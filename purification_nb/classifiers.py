@@ -16,6 +16,7 @@ from functools import partial
 from typing import Callable
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import nn
@@ -220,7 +221,9 @@ def _columns(estimator, k):  # which class each column of predict_proba stands f
 
 def _estimator_scores(estimator, k, x):  # scores of a scikit-learn estimator
     from sklearn.exceptions import NotFittedError
-    try: answers = np.asarray(estimator.predict_proba(x.reshape(len(x), -1)))
+    x, names = x.reshape(len(x), -1), getattr(estimator, "feature_names_in_", None)
+    if names is not None and len(names) == x.shape[1]: x = pd.DataFrame(x, columns=names)  # fitted on a table, it may go by the names of columns
+    try: answers = np.asarray(estimator.predict_proba(x))
     except NotFittedError as error: raise InputError(f"this {type(estimator).__name__} is not fitted yet") from error
     except ValueError as error: raise InputError(f"this {type(estimator).__name__} fails on records of shape {x.shape[1:]}: {str(error).splitlines()[0]}") from error
     columns = _columns(estimator, k)

@@ -35,9 +35,7 @@ def _in_one_line(stopped="stopped; what was trained and measured is remembered, 
 
 # %% ../nbs/13_cli.ipynb #60932616
 def _told(found, folder):  # what an audit found, on the terminal
-    import pandas as pd
-    from purification_nb.audit import as_text
-    with pd.option_context("display.width", 200, "display.max_columns", None): typer.echo(f"\n{as_text(found.summary()).to_string()}\n")
+    typer.echo(f"\n{found}\n")
     for sentence in found.sentences(): typer.echo(f"- {sentence}")
     typer.echo(f"\nThe report: {folder / 'report.html'}")
 
@@ -53,7 +51,7 @@ def audit_command(
     scale: Annotated[Optional[str], typer.Option(help="lesson (minutes) or full (a wider search). Default: PURIFICATION_NB_SCALE, else lesson.")] = None,
     jobs: Annotated[Optional[int], typer.Option(min=1, help="How many things to do at once. Default: one a core.")] = None,
 ):
-    "Attack every defence with every attack, print a table, write a report."
+    "Attack every defence with every attack, print a table, write a report. The model is the library's usual one, trained on these data; for a model of yours see audit-scores, or audit(split, target=model) in Python."
     if scale: os.environ["PURIFICATION_NB_SCALE"] = scale
     from purification_nb import audit as module
     with _in_one_line():

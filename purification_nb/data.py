@@ -50,6 +50,11 @@ def refused(
 # %% ../nbs/00_data.ipynb #8714f68a
 def _are_bytes(x): return getattr(x, "dtype", None) == np.uint8 and x.ndim >= 3
 
+def _as_numbers(x):  # float32, or what to do about a table that holds text
+    try: return np.asarray(x, np.float32)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"the records hold something that is no number ({error}): encode text columns first, say with sklearn.preprocessing.OrdinalEncoder, and if the model wants the text itself, hand it over as a function that decodes: lambda x: model.predict_proba(decoded(x))") from error
+
 def as_floats(
     x,             # (n, ...) records
 ) -> np.ndarray:   # pictures as float32 from 0 to 1; anything else as it is
@@ -65,14 +70,14 @@ def value_range(
 # %% ../nbs/00_data.ipynb #725b97b8
 @dataclass(frozen=True, eq=False)
 class Records:
-    "A labelled set: what a classifier is trained on or asked about."
+    "A labelled set, Records(x, y, k): what a classifier is trained on or asked about."
     x: np.ndarray              # (n, ...) the records, float32; pictures may also be bytes (uint8), see `as_floats`
     y: np.ndarray              # (n,) labels from 0 to k-1
     k: int = None              # number of classes; inferred from y when absent
     groups: np.ndarray = None  # (n,) or (n, g) ids of what each record stems from
 
     def __post_init__(self):
-        x, y = self.x if _are_bytes(self.x) else np.asarray(self.x, np.float32), np.asarray(self.y)
+        x, y = self.x if _are_bytes(self.x) else _as_numbers(self.x), np.asarray(self.y)
         y, k = check_labels(y, self.k)
         if len(x) != len(y): raise InputError(f"{len(x)} records but {len(y)} labels: one label is needed for each record")
         if x.dtype != np.uint8 and not np.isfinite(x).all(): raise InputError("the records hold NaN or infinite values: fill or drop them first")
@@ -118,8 +123,9 @@ def check_scores(
     if k is not None and s.shape[1] != k: raise InputError(f"these scores have {s.shape[1]} columns, but there are {k} classes")
     if not (least := s.min()) >= 0 or not (off := np.abs((total := s @ np.ones(s.shape[1])) - 1)).max() <= 1e-3:
         if np.isnan(s).any(): raise InputError(f"{np.isnan(s).any(1).sum()} rows of the scores hold NaN: did the network diverge?")
+        if least >= 0 and abs(np.median(total) - 100) < 2: raise InputError(f"these rows sum to {np.median(total):.4g}: they look like percents; divide them by 100")
         if least < 0 or s.max() > 1 + 1e-4: raise InputError(f"scores must lie between 0 and 1, these reach from {least:.3g} to {s.max():.3g}: they look like logits; apply softmax first")
-        raise InputError(f"row {off.argmax()} of the scores sums to {total[off.argmax()]:.4g}, not to 1: were they rounded, cut to the top k, or are they sigmoids?")
+        raise InputError(f"row {off.argmax()} of the scores sums to {total[off.argmax()]:.4g}, not to 1: were they rounded (then divide each row by its sum), cut to the top k (then spread what is missing over the other classes), or are they sigmoids?")
     return s
 
 # %% ../nbs/00_data.ipynb #8e970e98
@@ -245,7 +251,9 @@ def split_sets(
     seed: int = 0,          # redraws the halves
     name: str = "records",  # what to call it in reports
 ) -> Split:                 # with D1 and D3 cut in stratified halves
-    "A split from three ready-made sets."
+    "A split from three ready-made `Records`: what a trained model was fitted on, a reference set, and strangers."
+    for part in (d1, d2, d3):
+        if not isinstance(part, Records): raise InputError(f"a split is made of Records, not of a {type(part).__name__}: Records(x, y, k) holds records, their labels from 0, and the number of classes")
     return Split(*_halves(d1, seed), d2, *_halves(d3, seed), name)
 
 def _halves(records, seed):

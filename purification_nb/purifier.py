@@ -163,12 +163,12 @@ def keep_labels(
     return _kept(purified, scores.argmax(1, keepdim=True)).numpy()
 
 # %% ../nbs/07_purifier.ipynb #47d09d50
-def _short(scores, decimals, label):  # as `limit_decimals`, in place, on tensors whose rows sum to 1 and have the label's score on top
+def _units(scores, decimals, label):  # as `limit_decimals`, in units of the last digit, in place, on tensors whose rows sum to 1 and have the label's score on top
     whole = 10 ** decimals
     units = scores.mul_(whole).add_(8 * torch.finfo(scores.dtype).eps * whole).floor_()  # a hair more: .29 * 100 is 28.999...
     rest = lambda: whole - units.scatter_(1, label, 0.).sum(1, keepdim=True)
     units.clamp_(max=rest() - 1)  # whoever would draw level with the label gives one unit up
-    return units.scatter_(1, label, rest()).double() / whole
+    return units.scatter_(1, label, rest())
 
 def limit_decimals(
     scores,         # (n, k)
@@ -176,7 +176,7 @@ def limit_decimals(
 ) -> np.ndarray:    # (n, k) still summing to 1, with the same label on top
     "Round all scores down except the top one, which takes the remainder."
     scores = torch.tensor(check_scores(scores))
-    return _short(scores / scores.sum(1, keepdim=True), decimals, scores.argmax(1, keepdim=True)).numpy()
+    return _units(scores / scores.sum(1, keepdim=True), decimals, scores.argmax(1, keepdim=True)).div_(10 ** decimals).numpy()
 
 # %% ../nbs/07_purifier.ipynb #3a66d5f8
 class PurifierModule(nn.Module):
@@ -190,10 +190,22 @@ class PurifierModule(nn.Module):
         super().__init__()
         self.network, self.keep_label, self.decimals = network, keep_label, decimals
 
+    @property
+    def one(self) -> int:
+        "How many units a score of 1 has: a hundred where whole percents are published, 1 where all digits are."
+        return 1 if self.decimals is None else 10 ** self.decimals
+
     def forward(
         self,
         scores,  # (n, k) F's answers, float64: two that differ may be equal in float32
     ):           # (n, k) float64, rows sum to 1
+        return self.units(scores).double() / self.one
+
+    def units(
+        self,
+        scores,  # as `forward` takes them
+    ):           # (n, k) what `forward` gives, times `one`
+        "The purified scores in units of the last published digit."
         logits, label = self.network(scores.float()), scores.argmax(1, keepdim=True) if self.keep_label else None
         if self.decimals is None:
             purified = logits.double().softmax(1)
@@ -201,7 +213,7 @@ class PurifierModule(nn.Module):
         purified = (logits if self.decimals < 4 else logits.double()).softmax(1)  # single precision is enough for three digits, and faster
         if self.keep_label: _swap(purified, label)
         else: label = purified.argmax(1, keepdim=True)
-        return _short(purified, self.decimals, label)
+        return _units(purified, self.decimals, label)
 
 # %% ../nbs/07_purifier.ipynb #99a9bb00
 def _folded(network):  # the same function with each batch normalisation folded into the linear layer before it
@@ -242,10 +254,11 @@ class Purifier:
         if scores.ndim == 2 and scores.shape[1] != self.k:
             raise InputError(f"this purifier was made for {self.k} classes, the scores have {scores.shape[1]}")
         scores = check_scores(scores)
-        purified, device = np.empty(scores.shape), next(self._module.parameters()).device
+        purified, module = np.empty(scores.shape), self._module
+        asked, answer, device = torch.from_numpy(scores if scores.flags.writeable else scores.copy()), torch.from_numpy(purified), next(module.parameters()).device
         for start in range(0, len(scores), 1024):  # blocks that stay in the processor's cache
             rows = slice(start, start + 1024)
-            purified[rows] = self._module(torch.tensor(scores[rows], device=device)).cpu()
+            answer[rows].copy_(module.units(asked[rows].to(device))).div_(module.one)
         return purified
 
 # %% ../nbs/07_purifier.ipynb #3f0ba5ff

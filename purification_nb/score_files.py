@@ -35,11 +35,10 @@ def score_columns(
 ) -> list:      # score_0 ... score_{k-1}, in that order
     "The names of the score columns; raises `InputError` where one is missing."
     names, wanted = list(map(str, names)), f"{where} needs the columns score_0, score_1, ... score_{{k-1}}, one a class, and label"
+    if names and all(re.fullmatch(r"\s*[-+0-9.eE]+\s*", name) for name in names): raise InputError(f"{wanted}; its first line holds numbers, so the header seems to be missing")
     if twice := [name for name, count in Counter(names).items() if count > 1]: raise InputError(f"{where} has two columns called {twice[0]!r}")
     numbers = sorted(int(name[6:]) for name in names if re.fullmatch(r"score_\d+", name))
-    if not numbers:
-        if all(re.fullmatch(r"\s*[-+0-9.eE]+\s*", name) for name in names): raise InputError(f"{wanted}; its first line holds numbers, so the header seems to be missing")
-        raise InputError(f"{wanted}; it has {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}")
+    if not numbers: raise InputError(f"{wanted}; it has {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}")
     if numbers == list(range(1, len(numbers) + 1)): raise InputError(f"{where} has the columns score_1 to score_{len(numbers)}: classes are counted from 0, so these must be score_0 to score_{len(numbers) - 1}, and labels likewise")
     if missing := sorted(set(range(numbers[-1] + 1)) - set(numbers)): raise InputError(f"{where} has the columns up to score_{numbers[-1]}, but score_{missing[0]} is missing")
     if len(numbers) < 2: raise InputError(f"{where} has one column of scores; there must be one for each class, at least two")
@@ -159,6 +158,9 @@ class GivenAnswers:
 
     def answer(self, x): return self.table[x.reshape(len(x)).astype(np.int64)]
 
+    @property
+    def called(self): return f"unknown; {len(self.table)} of its answers were handed over, {self.table.shape[1]} classes"
+
     def __repr__(self): return f"GivenAnswers({len(self.table)} rows, {self.table.shape[1]} classes)"
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +226,7 @@ def audit_scores(
     found.table = _without_clocks(pd.concat([found.table, _not_applicable(found, cannot)], ignore_index=True).astype(object))
     return ScoresAudit(**vars(found), purifier=purifier)
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ScoresAudit(Audit):
     "What an audit of scores alone found."
     purifier: object = field(default=None, repr=False)  # the one that was audited, trained

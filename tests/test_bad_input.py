@@ -25,9 +25,16 @@ def records(n=60, k=3, seed=0):
     return Records(np.random.default_rng(seed).random((n, 4)), np.arange(n) % k, k)
 
 
+def rolled(d1, d2, seed):
+    """Train nothing: know every record of D1, with the columns one place off."""
+    known = {x.tobytes(): np.roll(np.eye(d1.k)[y], 1) for x, y in zip(d1.x, d1.y)}
+    return Predictor(lambda x: np.stack([known.get(one.tobytes(), np.full(d1.k, 1 / d1.k)) for one in x]), d1.k)
+
+
 @pytest.mark.parametrize("call, says", [
     (lambda: check_scores([[2.0, -1.0, 0.5]]), "logits"),
     (lambda: check_scores([[0.5, 0.2, 0.2]]), "sums to 0.9"),
+    (lambda: check_scores([[50.0, 30.0, 20.0], [99.0, 0.5, 0.4]]), "look like percents; divide"),
     (lambda: check_scores([[0.5, np.nan]]), "NaN"),
     (lambda: check_scores(np.empty((0, 3))), "empty"),
     (lambda: check_scores([[0.5, 0.5]], k=3), "3 classes"),
@@ -36,6 +43,12 @@ def records(n=60, k=3, seed=0):
     (lambda: Records(RNG.random((3, 2)), [0, 1, 3], 3), "out of range"),
     (lambda: Records(RNG.random((0, 2)), []), "empty"),
     (lambda: Records([[0.0, np.nan]], [0]), "NaN"),
+    (lambda: Records([["1", "Rome"]], [0]), "encode text columns"),
+    (lambda: split_sets((np.zeros((4, 2)), [0, 1, 0, 1]), records(seed=1), records(seed=2)), "made of Records, not of a tuple"),
+    (lambda: audit(records()), "the data comes first and is a Split"),
+    (lambda: audit(lambda x: x, split_records(records())), "the data comes first and is a Split"),
+    (lambda: audit(split_sets(records(39, seed=1), records(seed=2), records(seed=3)), "none", "label"), "D1 holds 39 records: an audit needs at least 40"),
+    (lambda: audit(split_sets(records(90, seed=1), records(seed=2), records(seed=3)), "none", "label", seeds=1, target=rolled, jobs=1, progress=False), "columns were in another order"),
     (lambda: split_sets(records(seed=1), records(seed=1), records(seed=2)), "overlap"),
     (lambda: split_sets(records(seed=1), records(seed=2), records(seed=1)), "overlap"),
     (lambda: split_records(records(9, 3)), "at least 6"),

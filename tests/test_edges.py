@@ -22,7 +22,7 @@ def sets(n1, n2, n3, k=3, shape=(4, 4)):
 
 
 def test_far_fewer_nonmembers_than_members(tmp_path):
-    found = module.audit(sets(240, 60, 24), "none,purifier_keep_label", seeds=1, target=TARGET, jobs=1, progress=False)
+    found = module.audit(sets(240, 60, 42), "none,purifier_keep_label", seeds=1, target=TARGET, jobs=1, progress=False)
     assert any("unmeasured" in sentence for sentence in found.sentences())
     rows = json.loads((module.save(found, tmp_path) / "audit.json").read_text())["rows"]
     assert any(r["metric"] == "reidentified_nonmembers" and "no label has 10" in (r["error"] or "") for r in rows)

@@ -150,6 +150,7 @@ def slip(change, which="members", extra=()):
 SLIPS = {
     "labels run from 1 to 10": slip(lambda t: t.assign(label=t.label + 1)),
     "look like logits": slip(lambda t: t.assign(**{n: np.log(t[n]) for n in NAMES})),
+    "look like percents": slip(lambda t: t.assign(**{n: t[n] * 100 for n in NAMES})),
     "sums to 0.5": slip(lambda t: t.assign(**{n: t[n] / 2 for n in NAMES})),
     "a score is missing or no number": slip(lambda t: t.assign(score_3=t.score_3.where(t.index != 7)), "nonmembers"),
     "is missing or no number (": slip(lambda t: t.assign(score_3=t.score_3.where(t.index != 7, np.inf) * 0).assign(score_3="nan")),

@@ -2,13 +2,17 @@
 import http.server
 import json
 import threading
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from torch import nn
 
@@ -55,6 +59,14 @@ def test_every_kind_of_model_gives_the_same_scores(model):
 
 def test_an_estimator_is_asked_for_its_probabilities():
     assert np.array_equal(as_predictor(FOREST, K)(D1.x), FOREST.predict_proba(D1.x))
+
+
+def test_an_estimator_that_goes_by_names_of_columns_gets_them():
+    frame = pd.DataFrame(D1.x, columns=["length", "width", "weight"])
+    estimator = make_pipeline(make_column_transformer(("passthrough", ["weight", "length"])), RandomForestClassifier(10, random_state=0)).fit(frame, D1.y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # scikit-learn's own about missing names
+        assert np.array_equal(as_predictor(estimator, K)(D1.x), estimator.predict_proba(frame))
 
 
 def test_a_network_is_left_in_the_mode_it_was_in():
