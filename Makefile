@@ -68,7 +68,7 @@ wheel: $(DEV) ## build the wheel and the sdist in dist/, and check what a regist
 	$(BIN)/twine check --strict dist/*
 
 reproduce: export OMP_NUM_THREADS := 1
-reproduce: $(DEV) ## measure the paper's tables again (two hours on two cores) and show them in nbs/tutorials/reproduce_the_paper.ipynb
+reproduce: $(DEV) ## measure the paper's tables again (four hours on two cores) and show them in nbs/tutorials/reproduce_the_paper.ipynb
 	$(BIN)/python dev/notebooks.py run nbs/tutorials/reproduce_the_paper.ipynb
 
 course: export OMP_NUM_THREADS := 1

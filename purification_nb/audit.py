@@ -406,7 +406,7 @@ def audit(
     bar = lambda title: title if progress else None
     references = side_by_side([(_references, split, bare, seed, "inversion" in chosen) for split, seed in zip(splits, seeds)], jobs, bar("targets and references"))
     middle, rehearsed, doubts = time.perf_counter(), [None] * len(seeds), list(dict.fromkeys(doubt for one in references for doubt in one["doubts"]))
-    for doubt in doubts: warnings.warn(doubt)
+    for doubt in doubts: warnings.warn(doubt, stacklevel=2)
     if any("candidates" in make().needs for make in chosen.values()):
         rehearsed = [Shadows(join(split.d1, split.d3), split.d2, shadows, seed, jobs) for split, seed in zip(splits, seeds)]
         for one in rehearsed:
@@ -567,11 +567,11 @@ def _leak_told(audit):  # what the scores of the first recipe, the bare service 
     return f"Of 100 records, half of them members, the strongest attacker on {'the undefended service' if first == 'none' else first} tells {value:.0f} rightly (a coin: 50; whoever sees the label alone: {floor:.0f}). " + (
         "So its scores leak." if over[1] > 0 else "So these attacks find no more in its scores than in its labels.")
 
-def _best_told(audit):  # which defences are beaten by another in leak, distortion and accuracy
+def _best_told(audit):  # which defences are no better than another, in leak, distortion and accuracy
     costs = {recipe: (over[0], audit.value(recipe, "distortion_l1"), -audit.value(recipe, "test_accuracy")) for recipe in audit.recipes if recipe != "none" and (over := audit.seeds_mean("over_floor", recipe))}
     if len(costs) < 2: return None
     beaten = {recipe: by for recipe, ours in costs.items() if (by := [other for other, theirs in costs.items() if theirs != ours and all(a <= b for a, b in zip(theirs, ours))])}
-    worse = "".join(f"; {recipe} is beaten on every count by {_and(by)}" for recipe, by in beaten.items())
+    worse = "".join(f"; {recipe} is on no count better than {_and(by)}" for recipe, by in beaten.items())
     return f"By leak, distortion and accuracy together, nothing here beats {_and([recipe for recipe in costs if recipe not in beaten])}{worse} (differences within the intervals may be chance)."
 
 def _drawn_told(audit):  # what inversion picks out

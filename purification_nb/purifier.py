@@ -242,7 +242,9 @@ class Purifier:
         return PurifierModule(_folded(self.network.eval()), self.keep_label, self.decimals).eval()
 
     @cached_property
-    def _module(self): return self.as_module()  # made at the first answer
+    def _module(self):  # made at the first answer; and where it stands
+        module = self.as_module()
+        return module, next(module.parameters()).device
 
     @torch.inference_mode()
     def __call__(
@@ -254,8 +256,8 @@ class Purifier:
         if scores.ndim == 2 and scores.shape[1] != self.k:
             raise InputError(f"this purifier was made for {self.k} classes, the scores have {scores.shape[1]}")
         scores = check_scores(scores)
-        purified, module = np.empty(scores.shape), self._module
-        asked, answer, device = torch.from_numpy(scores if scores.flags.writeable else scores.copy()), torch.from_numpy(purified), next(module.parameters()).device
+        purified, (module, device) = np.empty(scores.shape), self._module
+        asked, answer = torch.from_numpy(scores if scores.flags.writeable else scores.copy()), torch.from_numpy(purified)
         for start in range(0, len(scores), 1024):  # blocks that stay in the processor's cache
             rows = slice(start, start + 1024)
             answer[rows].copy_(module.units(asked[rows].to(device))).div_(module.one)
