@@ -564,15 +564,21 @@ def _leak_told(audit):  # what the scores of the first recipe, the bare service 
     first = audit.recipes[0]
     if not (over := audit.seeds_mean("over_floor", first)): return None
     value, floor = (100 * audit.value(first, *what) for what in (("accuracy", "strongest"), ("label_floor",)))
-    return f"Of 100 records, half of them members, the strongest attacker on {'the undefended service' if first == 'none' else first} tells {value:.0f} rightly (a coin: 50; whoever sees the label alone: {floor:.0f}). " + (
+    names = sorted(set(filter(None, audit.run["strongest"][first].values())))
+    return f"Of 100 records, half of them members, the strongest attacker ({' or '.join(names)}) on {'the undefended service' if first == 'none' else first} tells {value:.0f} rightly (a coin: 50; whoever sees the label alone: {floor:.0f}). " + (
         "So its scores leak." if over[1] > 0 else "So these attacks find no more in its scores than in its labels.")
 
 def _best_told(audit):  # which defences are no better than another, in leak, distortion and accuracy
     costs = {recipe: (over[0], audit.value(recipe, "distortion_l1"), -audit.value(recipe, "test_accuracy")) for recipe in audit.recipes if recipe != "none" and (over := audit.seeds_mean("over_floor", recipe))}
     if len(costs) < 2: return None
-    beaten = {recipe: by for recipe, ours in costs.items() if (by := [other for other, theirs in costs.items() if theirs != ours and all(a <= b for a, b in zip(theirs, ours))])}
-    worse = "".join(f"; {recipe} is on no count better than {_and(by)}" for recipe, by in beaten.items())
-    return f"By leak, distortion and accuracy together, nothing here beats {_and([recipe for recipe in costs if recipe not in beaten])}{worse} (differences within the intervals may be chance)."
+    no_better = lambda ours, theirs: theirs != ours and all(a <= b for a, b in zip(theirs, ours))
+    leading = [recipe for recipe, ours in costs.items() if not any(no_better(ours, theirs) for theirs in costs.values())]
+    behind = {leader: [] for leader in leading}
+    for recipe in costs:
+        if recipe not in leading: behind[next(leader for leader in leading if no_better(costs[recipe], costs[leader]))].append(recipe)
+    worse = "".join(f"; on no count better than {leader} {'is' if len(few) == 1 else 'are'} {_and(few)}" for leader, few in behind.items() if few)
+    best = [f"{recipe} ({_signed(leak)}, {moved:.3f}, {-wrong:.1%})" for recipe, (leak, moved, wrong) in costs.items() if recipe in leading]
+    return f"By leak over that floor, distortion in L1 and accuracy together, nothing here beats {_and(best)}{worse} (differences within the intervals may be chance)."
 
 def _drawn_told(audit):  # what inversion picks out
     drawn = {recipe: share for recipe in audit.recipes if (share := audit.value(recipe, "reidentified_members", "inversion")) is not None}
