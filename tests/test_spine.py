@@ -19,7 +19,7 @@ METRICS = {"accuracy", "auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001", "inversion_
            "train_accuracy", "test_accuracy", "label_flips_members", "label_flips_nonmembers", "distortion_l1", "distortion_l2",
            "distortion_l1_members", "distortion_l2_members", "ssim_members", "ssim_nonmembers", "dispersion", "reidentified_members", "reidentified_nonmembers",
            "inversion_error_reference", "label_only_inversion_error_reference", "label_floor", "label_only_inversion_error", "label_only_inversion_error_nonmembers", "mean_image_error",
-           "mean_image_error_nonmembers", "train_seconds", "query_seconds", "ece", "nll",
+           "mean_image_error_nonmembers", "train_seconds", "query_seconds", "ece", "nll", "mean_top_score", "mean_top_score_undefended", "label_only_distortion_l1",
            *(f"{kind}reidentified_{who}{end}" for kind in ("", "label_only_") for who in ("members", "nonmembers") for end in ("", "_exposed"))}
 
 
