@@ -160,7 +160,8 @@ def _reidentification(metric, hits, part, bare, **about):  # rows over all recor
     return rows
 
 def _doubts(split, target, floor):  # what makes one doubt that members and strangers are what they are said to be
-    shares = np.stack([np.bincount(part.y, minlength=split.k) for part in (split.d1, split.d3)])
+    once = lambda part: part.y if part.groups is None else pd.DataFrame({"from": part.groups[:, 0], "y": part.y}).drop_duplicates().y  # what stems from the same counts once
+    shares = np.stack([np.bincount(once(part), minlength=split.k) for part in (split.d1, split.d3)])
     doubts, (value, low, high) = [], floor[:3]
     if chi2_contingency(shares[:, shares.any(0)]).pvalue < 1e-4: doubts.append("Classes are not as frequent in D1 as in D3, so that part of what attacks find is which class a record has, and no leak of the model: shuffle before you split.")
     if high < .5: doubts.append(f"Members are answered worse than strangers (the label attack is right in {value:.1%} of cases): have the two been swapped?")
