@@ -69,6 +69,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                        'purification_nb.audit._plain': ('audit.html#_plain', 'purification_nb/audit.py'),
                                        'purification_nb.audit._pooled': ('audit.html#_pooled', 'purification_nb/audit.py'),
                                        'purification_nb.audit._read_back': ('audit.html#_read_back', 'purification_nb/audit.py'),
+                                       'purification_nb.audit._recipe_told': ('audit.html#_recipe_told', 'purification_nb/audit.py'),
                                        'purification_nb.audit._references': ('audit.html#_references', 'purification_nb/audit.py'),
                                        'purification_nb.audit._reidentification': ( 'audit.html#_reidentification',
                                                                                     'purification_nb/audit.py'),
