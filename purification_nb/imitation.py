@@ -99,34 +99,51 @@ def transport(
     return chances / chances.sum(1, keepdims=True), float(cost[:plan] @ found.x[:plan])
 
 # %% ../nbs/10b_imitation.ipynb #9e1401ea
-Parts = namedtuple("Parts", "label top second third share2 share3")  # shares of what the top score leaves, in tenths
+Parts = namedtuple("Parts", "label top second third share2 share3")  # shares of what the top score leaves, in tenths; where no third class is published, `third` repeats `second`
 
 def take_apart(
-    scores,    # (n, k)
-) -> Parts:    # each (n,)
-    "What of a score vector is published: whole percents of the top score, the two next classes and their shares."
+    scores,            # (n, k)
+    third: float = 0., # below this top score no third class is published
+) -> Parts:            # each (n,)
+    "What of a score vector is published: whole percents of the top score, the next two classes and their shares."
     scores, rows = np.asarray(scores, np.float64), np.arange(len(scores))
     label = scores.argmax(1)
     top, rest = scores[rows, label], np.array(scores)
     rest[rows, label] = -1
     order = np.argsort(-rest, 1, kind="stable")
-    second, third = order[:, 0], order[:, min(1, scores.shape[1] - 2)]
-    share2, share3 = (np.round(rest[rows, other] / np.maximum(1 - top, 1e-12), 1) for other in (second, third))
-    return Parts(label, top.round(2), second, third, share2, np.where(third == second, 0, np.minimum(share3, 1 - share2)))
+    second, third_ = order[:, 0], order[:, min(1, scores.shape[1] - 2)]
+    share2, share3 = (np.round(rest[rows, other] / np.maximum(1 - top, 1e-12), 1) for other in (second, third_))
+    share3 = np.where((third_ == second) | (top < third), 0, np.minimum(share3, 1 - share2))
+    return Parts(label, top.round(2), second, np.where(share3 > 0, third_, second), share2, share3)
+
+def _behind(followers, label, second):  # (n, k) how often each class follows behind these two
+    weights, rows = followers[label] * (followers + .002)[second] ** .7, np.arange(len(label))
+    weights[rows, label] = weights[rows, second] = 0
+    return weights
+
+def _shares(weights): return weights / np.maximum(weights.sum(1, keepdims=True), 1e-300)
 
 def put_together(
     parts: Parts,
-    k: int,         # number of classes
-) -> np.ndarray:    # (n, k)
-    "Score vectors from parts; what is left over goes to all other classes alike."
+    k: int,          # number of classes
+    followers=None,  # (k, k) how often each class comes next behind each label; None: all alike
+) -> np.ndarray:     # (n, k)
+    "Score vectors from parts; what is left over goes to the other classes as they usually follow, so that it tells nothing more."
     rows, left = np.arange(len(parts.label)), 1 - parts.top
     two = np.minimum(left * parts.share2, np.maximum(parts.top - .01, 0))  # never above the top
     three = np.minimum(left * parts.share3, two)
-    scores = np.repeat(((left - two - three) / max(k - 1, 1))[:, None], k, 1)
-    scores[rows, parts.second] += two
+    over = left - two - three
+    usual = np.ones((len(rows), k)) if followers is None else _behind(followers, parts.label, parts.second)
+    for known in (parts.label, parts.second, parts.third): usual[rows, known] = 0
+    usual, even = _shares(usual), _shares((usual > 0).astype(float))
+    room = .9 * np.where(parts.share3 > 0, three, two) / np.maximum(over, 1e-12) - even.max(1)  # nobody overtakes those that are known
+    bent = np.clip(room / np.maximum(usual.max(1) - even.max(1), 1e-12), 0, 1)[:, None]
+    scores = over[:, None] * (even + bent * (usual - even))
     scores[rows, parts.third] += three
+    scores[rows, parts.second] += two + np.where(even.any(1), 0, over)  # there may be no others
     scores[rows, parts.label] = parts.top
     return keep_labels(np.clip(scores, 0, 1), np.eye(k)[parts.label])
+
 
 # %% ../nbs/10b_imitation.ipynb #ddf7636a
 @dataclass(eq=False)
@@ -137,6 +154,7 @@ class Imitation:
     models: np.ndarray   # (m, 3) top score and shares of unsure strangers that were answered rightly
     starts: np.ndarray   # (bins + 1,) where in `models` each bin's begin
     followers: np.ndarray  # (k, k) how often each class comes second behind each label
+    third: float         # below this top score no third class is published
     key: int             # secret
     settings: dict = field(default_factory=dict)
     seconds: float = 0.
@@ -155,10 +173,8 @@ class Imitation:
         def draw(chances, coin): return np.minimum((np.cumsum(chances, 1) < coin[:, None]).sum(1), self.k - 1)
         count = self.starts[bins + 1] - self.starts[bins]
         top, share2, share3 = self.models[self.starts[bins] + (coins[:, 0] * count).astype(int)].T
-        chances = self.followers[label]
-        second = draw(chances, coins[:, 1])
-        others = np.where(np.arange(self.k) == second[:, None], 0, chances * (self.followers[second] + .002) ** .7)  # what follows the second, too
-        third = draw(others / np.maximum(others.sum(1, keepdims=True), 1e-12), coins[:, 2]) if self.k > 2 else second
+        second = draw(self.followers[label], coins[:, 1])
+        third = np.where(share3 > 0, draw(_shares(_behind(self.followers, label, second)), coins[:, 2]), second)
         top = np.where(top < .95, top + .04 * (coins[:, 3] - .5), top)
         return Parts(label, top.round(2), second, third, share2, share3)
 
@@ -168,10 +184,10 @@ class Imitation:
     ) -> np.ndarray:  # (n, k) float64, rows sum to 1
         "Publish."
         scores = check_scores(scores, self.k)
-        coins, bins, own = keyed_uniform(scores, self.key, 5), sureness(scores), take_apart(scores)
+        coins, bins, own = keyed_uniform(scores, self.key, 5), sureness(scores), take_apart(scores, self.third)
         action = np.minimum((np.cumsum(self.plan[self.group[own.label], bins], 1) < coins[:, :1]).sum(1), self.plan.shape[2] - 1)
         other = self.imitations(own.label, np.maximum(action - 2, 0), coins[:, 1:])
-        published = put_together(Parts(*(np.where(action == 0, a, b) for a, b in zip(own, other))), self.k)
+        published = put_together(Parts(*(np.where(action == 0, a, b) for a, b in zip(own, other))), self.k, self.followers)
         published[action == 1] = np.eye(self.k)[own.label[action == 1]]
         return published
 
@@ -189,6 +205,7 @@ class ImitationDefence:
     genuine: float = .7       # at most so many of the answers that look unsure are their record's own
     margin: float = .3        # at least so much larger must the crowd of members be than the strangers it hides
     most: float = 1.          # the margin is raised up to this while the plan costs less than a third of hiding everybody
+    third: float = .55        # answers that are less sure publish no third class
     slack: float = .5         # members may be so much less sure than in rehearsal, in log-odds
     groups: int = 3           # labels are put into so many groups, from easy to hard, with a plan each
     rehearsals: int = 3       # models trained on D2, to see how members' answers look
@@ -196,7 +213,7 @@ class ImitationDefence:
     rehearsed: tuple = None   # their answers on D2, where they stand ready
 
     def __post_init__(self):
-        for name, least, most in (("leak", 0, .5), ("genuine", 0, 1), ("margin", 0, 10), ("most", 0, 10), ("slack", 0, 10), ("groups", 1, 100), ("rehearsals", 1, 100)):
+        for name, least, most in (("leak", 0, .5), ("genuine", 0, 1), ("margin", 0, 10), ("most", 0, 10), ("third", 0, 1), ("slack", 0, 10), ("groups", 1, 100), ("rehearsals", 1, 100)):
             if not least <= getattr(self, name) <= most: raise InputError(f"{name} lies between {least} and {most}, and {getattr(self, name)} does not")
 
     def for_target(self, target): return replace(self, target=target)
@@ -204,12 +221,12 @@ class ImitationDefence:
     def __call__(self, scored_d1, scored_d2: Scored, seed: int) -> Imitation:
         rehearsed, seconds = self._rehearse(scored_d2, seed)
         start, d2, k = time.perf_counter(), scored_d2, scored_d2.k
-        bins, parts, right = sureness(d2.scores), take_apart(d2.scores), d2.scores.argmax(1) == d2.y
+        bins, parts, right = sureness(d2.scores), take_apart(d2.scores, self.third), d2.scores.argmax(1) == d2.y
         group, members = self._grouped(parts.label, d2.scores.max(1) < .95, k), [Scored(answers, d2.y) for answers in rehearsed]
-        found = Imitation(None, group, *self._models(bins, parts, right), self._followers([d2.scores, *rehearsed], d2.y), int(np.random.default_rng([seed, 2005]).integers(2 ** 62)))
+        found = Imitation(None, group, *self._models(bins, parts, right), self._followers([d2.scores, *rehearsed], d2.y), self.third, int(np.random.default_rng([seed, 2005]).integers(2 ** 62)))
         rng = np.random.default_rng(seed)
         cost = lambda published: _by_bin(distortion(d2.scores, published, 1) + distortion(d2.scores, published, 2), bins)
-        imitate = [np.mean([cost(put_together(found.imitations(parts.label, np.full(len(d2), j), rng.random((len(d2), 4))), k)) for _ in range(4)], 0) for j in range(len(EDGES) - 1)]
+        imitate = [np.mean([cost(put_together(found.imitations(parts.label, np.full(len(d2), j), rng.random((len(d2), 4))), k, found.followers)) for _ in range(4)], 0) for j in range(len(EDGES) - 1)]
         crowds = []
         for g in range(group.max() + 1):  # labels as hard as these: members, strangers, all strangers, and the leak they may have
             mine = group[parts.label] == g
@@ -217,7 +234,7 @@ class ImitationDefence:
             crowds.append((inside, right_shares(d2, among=mine), np.maximum(np.bincount(bins[mine], minlength=len(EDGES) - 1) / len(d2), 1e-4), self.leak * mine.mean()))
         hidden = cost(np.eye(k)[parts.label])
         for margin in np.linspace(max(self.most, self.margin), self.margin, 4):
-            plans, prices = zip(*(transport(*crowd, cost(put_together(parts, k)), hidden, np.transpose(imitate), leak, margin, self.genuine) for *crowd, leak in crowds))
+            plans, prices = zip(*(transport(*crowd, cost(put_together(parts, k, found.followers)), hidden, np.transpose(imitate), leak, margin, self.genuine) for *crowd, leak in crowds))
             if sum(prices) < hidden[bins].mean() / 3: break
         found.plan = np.array(plans)
         found.settings = {name: getattr(self, name) for name in ("leak", "genuine", "slack", "groups", "rehearsals")} | {"margin": float(margin)}
@@ -267,7 +284,7 @@ def save_imitation(
 ) -> Path:        # the path
     "Write a fitted imitation as one safetensors file."
     tensors = {name: np.ascontiguousarray(getattr(imitation, name)) for name in ("plan", "group", "models", "starts", "followers")}
-    about = {"format": "imitation 1", "key": str(imitation.key), "settings": json.dumps(imitation.settings), "edges": json.dumps(EDGES.tolist())}
+    about = {"format": "imitation 2", "third": str(imitation.third), "key": str(imitation.key), "settings": json.dumps(imitation.settings), "edges": json.dumps(EDGES.tolist())}
     write_whole(Path(path), save(tensors, about))
     return Path(path)
 
@@ -279,6 +296,6 @@ def load_imitation(
     try:
         with safe_open(path, "numpy") as file: about, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError) as error: raise InputError(f"{path} holds no imitation, or not a whole one ({error})") from error
-    if about.get("format") != "imitation 1" or json.loads(about["edges"]) != EDGES.tolist(): raise InputError(f"{path} is not an imitation that this version knows")
+    if about.get("format") != "imitation 2" or json.loads(about["edges"]) != EDGES.tolist(): raise InputError(f"{path} is not an imitation that this version knows: fit it again")
     if k is not None and len(tensors["followers"]) != k: raise InputError(f"this imitation was made for {len(tensors['followers'])} classes, not for {k}")
-    return Imitation(**tensors, key=int(about["key"]), settings=json.loads(about["settings"]))
+    return Imitation(**tensors, third=float(about["third"]), key=int(about["key"]), settings=json.loads(about["settings"]))

@@ -187,7 +187,7 @@ def fit(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     path = unfinished = None
     if made_of is not None:
-        key = fingerprint(library_version(("audit", "card", "score_files", "playground", "cli", "_modidx")), network, list(arrays), epochs, batch_size, seed, patience, _arithmetic(device), bool(mixed), made_of)
+        key = fingerprint(library_version(("audit", "card", "imitation", "score_files", "playground", "cli", "_modidx")), network, list(arrays), epochs, batch_size, seed, patience, _arithmetic(device), bool(mixed), made_of)
         path = cache_folder() / f"{key}.safetensors"
         if history := _recall(path, network):
             network.to(device).eval()

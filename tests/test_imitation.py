@@ -62,8 +62,31 @@ def test_awkward_sets_get_a_plan(k, shape):
 def test_certain_and_undecided_answers_go_through():
     for k in (2, 3, 100):
         scores = np.r_[np.eye(k), np.full((1, k), 1 / k)]
-        whole = put_together(take_apart(scores), k)
-        assert np.allclose(whole[:k], np.eye(k)) and np.allclose(whole.sum(1), 1) and whole[k].argmax() == 0
+        for followers in (None, (1 - np.eye(k)) / (k - 1)):
+            whole = put_together(take_apart(scores, .6), k, followers)
+            assert np.allclose(whole[:k], np.eye(k)) and np.allclose(whole.sum(1), 1) and whole[k].argmax() == 0
+
+
+def test_an_unsure_answer_says_nothing_of_its_third_class_and_an_imitation_neither(small):
+    """Two records that differ in their third class alone are answered alike where they are unsure, and the rest is what the label and the second class say."""
+    data, service = small
+    ours = service.score_map
+    swapped = (before := np.array([[.4, .3, .1, .05, .04, .03, .03, .02, .02, .01]]))[:, [0, 1, 9, 3, 4, 5, 6, 7, 8, 2]]
+    unsure, plain = ([put_together(take_apart(scores, third), 10, ours.followers) for scores in (before, swapped)] for third in (.6, 0.))
+    assert np.array_equal(*unsure) and not np.allclose(*plain)
+    coins = np.random.default_rng(0).random((500, 4))
+    parts = ours.imitations(np.zeros(500, int), np.full(500, 2), coins)  # of those between .45 and .5
+    assert (parts.share3 == 0).all() and (parts.third == parts.second).all() and (parts.second != parts.label).all()
+    whole = put_together(parts, 10, ours.followers)
+    again = put_together(take_apart(whole, .6), 10, ours.followers)
+    assert np.allclose(whole, again, atol=.02)  # what was imitated reads like an answer
+
+
+def test_what_is_left_over_goes_where_it_usually_goes():
+    followers = np.array([[0, .2, .7, .1], [.5, 0, .4, .1], [.2, .2, 0, .6], [1 / 3, 1 / 3, 1 / 3, 0]])
+    parts = take_apart([[.6, .2, .15, .05]], .7)
+    guessed, even = put_together(parts, 4, followers)[0], put_together(parts, 4)[0]
+    assert np.isclose(guessed[:2], even[:2]).all() and np.isclose(even[2], even[3]) and guessed[2] > 2 * guessed[3] and np.isclose(guessed.sum(), 1)
 
 
 @pytest.mark.parametrize("leak", [0., .01, .05])
@@ -102,6 +125,9 @@ def test_saved_and_loaded_it_answers_alike(small, tmp_path):
     bare = service.bare(data.d3.x)
     assert np.array_equal(load_imitation(path, 10)(bare), service.score_map(bare))
     assert "10 classes, not for 7" in refused(lambda: load_imitation(path, 7))
+    old = path.read_bytes().replace(b"imitation 2", b"imitation 1")  # this one spread what is left over evenly
+    (tmp_path / "old").write_bytes(old)
+    assert "fit it again" in refused(lambda: load_imitation(tmp_path / "old"))
     path.write_bytes(path.read_bytes()[:-100])
     assert "whole one" in refused(lambda: load_imitation(path))
     (tmp_path / "text").write_text("no tensors")
@@ -113,7 +139,7 @@ def test_bad_input_is_named(small):
     data, service = small
     scored = service.answer(data.d2)
     assert "without the records" in refused(lambda: ImitationDefence()(None, Scored(scored.scores, scored.y), 0))
-    for name, value in (("leak", -.1), ("genuine", 2), ("margin", -1), ("slack", -1), ("rehearsals", 0)):
+    for name, value in (("leak", -.1), ("genuine", 2), ("margin", -1), ("slack", -1), ("third", 2), ("rehearsals", 0)):
         assert name in refused(lambda: ImitationDefence(**{name: value}))
     with pytest.raises(InputError, match="10 classes"): service.score_map(np.full((2, 3), 1 / 3))
     with pytest.raises(InputError, match="logits"): service.score_map(np.full((2, 10), 3.))
