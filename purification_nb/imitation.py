@@ -111,10 +111,10 @@ def take_apart(
     top, rest = scores[rows, label], np.array(scores)
     rest[rows, label] = -1
     order = np.argsort(-rest, 1, kind="stable")
-    second, third_ = order[:, 0], order[:, min(1, scores.shape[1] - 2)]
-    share2, share3 = (np.round(rest[rows, other] / np.maximum(1 - top, 1e-12), 1) for other in (second, third_))
-    share3 = np.where((third_ == second) | (top < third), 0, np.minimum(share3, 1 - share2))
-    return Parts(label, top.round(2), second, np.where(share3 > 0, third_, second), share2, share3)
+    second, next_ = order[:, 0], order[:, min(1, scores.shape[1] - 2)]
+    share2, share3 = (np.round(rest[rows, other] / np.maximum(1 - top, 1e-12), 1) for other in (second, next_))
+    share3 = np.where((next_ == second) | (top < third), 0, np.minimum(share3, 1 - share2))
+    return Parts(label, top.round(2), second, np.where(share3 > 0, next_, second), share2, share3)
 
 def _behind(followers, label, second):  # (n, k) how often each class follows behind these two
     weights, rows = followers[label] * (followers + .002)[second] ** .7, np.arange(len(label))
@@ -173,9 +173,10 @@ class Imitation:
         def draw(chances, coin): return np.minimum((np.cumsum(chances, 1) < coin[:, None]).sum(1), self.k - 1)
         count = self.starts[bins + 1] - self.starts[bins]
         top, share2, share3 = self.models[self.starts[bins] + (coins[:, 0] * count).astype(int)].T
+        top = np.where(top < .95, top + .04 * (coins[:, 3] - .5), top)
+        share3 = np.where(top < self.third, 0, share3)
         second = draw(self.followers[label], coins[:, 1])
         third = np.where(share3 > 0, draw(_shares(_behind(self.followers, label, second)), coins[:, 2]), second)
-        top = np.where(top < .95, top + .04 * (coins[:, 3] - .5), top)
         return Parts(label, top.round(2), second, third, share2, share3)
 
     def __call__(
@@ -223,7 +224,7 @@ class ImitationDefence:
         start, d2, k = time.perf_counter(), scored_d2, scored_d2.k
         bins, parts, right = sureness(d2.scores), take_apart(d2.scores, self.third), d2.scores.argmax(1) == d2.y
         group, members = self._grouped(parts.label, d2.scores.max(1) < .95, k), [Scored(answers, d2.y) for answers in rehearsed]
-        found = Imitation(None, group, *self._models(bins, parts, right), self._followers([d2.scores, *rehearsed], d2.y), self.third, int(np.random.default_rng([seed, 2005]).integers(2 ** 62)))
+        found = Imitation(None, group, *self._models(bins, take_apart(d2.scores), right), self._followers([d2.scores, *rehearsed], d2.y), self.third, int(np.random.default_rng([seed, 2005]).integers(2 ** 62)))
         rng = np.random.default_rng(seed)
         cost = lambda published: _by_bin(distortion(d2.scores, published, 1) + distortion(d2.scores, published, 2), bins)
         imitate = [np.mean([cost(put_together(found.imitations(parts.label, np.full(len(d2), j), rng.random((len(d2), 4))), k, found.followers)) for _ in range(4)], 0) for j in range(len(EDGES) - 1)]
