@@ -82,6 +82,13 @@ def test_an_unsure_answer_says_nothing_of_its_third_class_and_an_imitation_neith
     assert np.allclose(whole, again, atol=.02)  # what was imitated reads like an answer
 
 
+def test_whoever_is_moved_over_the_threshold_has_a_third_class_or_none_as_genuine_answers_do(small):
+    ours, coins = small[1].score_map, np.random.default_rng(1).random((2000, 4))
+    for bin_ in range(3, 6):  # from .5 to .65, and the threshold is .55
+        parts = ours.imitations(np.arange(2000) % 10, np.full(2000, bin_), coins)
+        assert (parts.share3[parts.top < .545] == 0).all() and (parts.share3[parts.top > .555] > 0).mean() > .5
+
+
 def test_what_is_left_over_goes_where_it_usually_goes():
     followers = np.array([[0, .2, .7, .1], [.5, 0, .4, .1], [.2, .2, 0, .6], [1 / 3, 1 / 3, 1 / 3, 0]])
     parts = take_apart([[.6, .2, .15, .05]], .7)
