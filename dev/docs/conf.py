@@ -25,5 +25,6 @@ exclude_patterns = ["_build"]
 
 html_theme = "sphinx_book_theme"
 html_title = cfg["title"]
+html_favicon = "favicon.svg"
 html_copy_source = html_show_sourcelink = False
 html_theme_options = {"use_download_button": False, "show_toc_level": 2, "show_navbar_depth": 1, "home_page_in_toc": True}
