@@ -391,6 +391,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                                'purification_nb/imitation.py'),
                                            'purification_nb.imitation.Imitation.k': ( 'imitation.html#imitation.k',
                                                                                       'purification_nb/imitation.py'),
+                                           'purification_nb.imitation.Imitation.own': ( 'imitation.html#imitation.own',
+                                                                                        'purification_nb/imitation.py'),
                                            'purification_nb.imitation.ImitationDefence': ( 'imitation.html#imitationdefence',
                                                                                            'purification_nb/imitation.py'),
                                            'purification_nb.imitation.ImitationDefence.__call__': ( 'imitation.html#imitationdefence.__call__',

@@ -102,19 +102,19 @@ def transport(
 Parts = namedtuple("Parts", "label top second third share2 share3")  # shares of what the top score leaves, in tenths; where no third class is published, `third` repeats `second`
 
 def take_apart(
-    scores,            # (n, k)
-    third: float = 0., # below this top score no third class is published
-) -> Parts:            # each (n,)
+    scores,             # (n, k)
+    unsure: float = 0., # below this top score no third class is published
+) -> Parts:             # each (n,)
     "What of a score vector is published: whole percents of the top score, the next two classes and their shares."
     scores, rows = np.asarray(scores, np.float64), np.arange(len(scores))
     label = scores.argmax(1)
     top, rest = scores[rows, label], np.array(scores)
     rest[rows, label] = -1
     order = np.argsort(-rest, 1, kind="stable")
-    second, next_ = order[:, 0], order[:, min(1, scores.shape[1] - 2)]
-    share2, share3 = (np.round(rest[rows, other] / np.maximum(1 - top, 1e-12), 1) for other in (second, next_))
-    share3 = np.where((next_ == second) | (top < third), 0, np.minimum(share3, 1 - share2))
-    return Parts(label, top.round(2), second, np.where(share3 > 0, next_, second), share2, share3)
+    second, third = order[:, 0], order[:, min(1, scores.shape[1] - 2)]
+    share2, share3 = (np.round(rest[rows, other] / np.maximum(1 - top, 1e-12), 1) for other in (second, third))
+    share3 = np.where((third == second) | (top < unsure), 0, np.minimum(share3, 1 - share2))
+    return Parts(label, top.round(2), second, np.where(share3 > 0, third, second), share2, share3)
 
 def _behind(followers, label, second):  # (n, k) how often each class follows behind these two
     weights, rows = followers[label] * (followers + .002)[second] ** .7, np.arange(len(label))
@@ -154,7 +154,7 @@ class Imitation:
     models: np.ndarray   # (m, 3) top score and shares of unsure strangers that were answered rightly
     starts: np.ndarray   # (bins + 1,) where in `models` each bin's begin
     followers: np.ndarray  # (k, k) how often each class comes second behind each label
-    third: float         # below this top score no third class is published
+    unsure: float        # below this top score an answer keeps its second class to itself, and has no third
     key: int             # secret
     settings: dict = field(default_factory=dict)
     seconds: float = 0.
@@ -174,10 +174,20 @@ class Imitation:
         count = self.starts[bins + 1] - self.starts[bins]
         top, share2, share3 = self.models[self.starts[bins] + (coins[:, 0] * count).astype(int)].T
         top = np.where(top < .95, top + .04 * (coins[:, 3] - .5), top)
-        share3 = np.where(top < self.third, 0, share3)
+        share3 = np.where(top < self.unsure, 0, share3)
         second = draw(self.followers[label], coins[:, 1])
         third = np.where(share3 > 0, draw(_shares(_behind(self.followers, label, second)), coins[:, 2]), second)
         return Parts(label, top.round(2), second, third, share2, share3)
+
+    def own(
+        self,
+        scores,       # (n, k)
+        lots,         # (n,) second classes drawn by lot
+    ) -> Parts:
+        "Answers as they are; of the unsure only the label, the top score and a share."
+        parts = take_apart(scores, self.unsure)
+        second = np.where(np.max(scores, 1) < self.unsure, lots, parts.second)
+        return parts._replace(second=second, third=np.where(parts.share3 > 0, parts.third, second))
 
     def __call__(
         self,
@@ -185,11 +195,11 @@ class Imitation:
     ) -> np.ndarray:  # (n, k) float64, rows sum to 1
         "Publish."
         scores = check_scores(scores, self.k)
-        coins, bins, own = keyed_uniform(scores, self.key, 5), sureness(scores), take_apart(scores, self.third)
-        action = np.minimum((np.cumsum(self.plan[self.group[own.label], bins], 1) < coins[:, :1]).sum(1), self.plan.shape[2] - 1)
-        other = self.imitations(own.label, np.maximum(action - 2, 0), coins[:, 1:])
-        published = put_together(Parts(*(np.where(action == 0, a, b) for a, b in zip(own, other))), self.k, self.followers)
-        published[action == 1] = np.eye(self.k)[own.label[action == 1]]
+        coins, bins, label = keyed_uniform(scores, self.key, 5), sureness(scores), scores.argmax(1)
+        action = np.minimum((np.cumsum(self.plan[self.group[label], bins], 1) < coins[:, :1]).sum(1), self.plan.shape[2] - 1)
+        other = self.imitations(label, np.maximum(action - 2, 0), coins[:, 1:])
+        published = put_together(Parts(*(np.where(action == 0, a, b) for a, b in zip(self.own(scores, other.second), other))), self.k, self.followers)
+        published[action == 1] = np.eye(self.k)[label[action == 1]]
         return published
 
 # %% ../nbs/10b_imitation.ipynb #e2d0c7cf
@@ -203,10 +213,10 @@ def _by_bin(values, bins):  # mean of each bin; an empty one has its nearest nei
 class ImitationDefence:
     "Imitation as a defence: planned on D2's scores, and on models of the same kind that were trained on D2."
     leak: float = .01         # plan for at most so much accuracy over the label floor
-    genuine: float = .7       # at most so many of the answers that look unsure are their record's own
+    genuine: float = 1.       # at most so many of the answers that look unsure are their record's own
     margin: float = .3        # at least so much larger must the crowd of members be than the strangers it hides
     most: float = 1.          # the margin is raised up to this while the plan costs less than a third of hiding everybody
-    third: float = .55        # answers that are less sure publish no third class
+    unsure: float = .5        # answers that are less sure keep their second class to themselves
     slack: float = .5         # members may be so much less sure than in rehearsal, in log-odds
     groups: int = 3           # labels are put into so many groups, from easy to hard, with a plan each
     rehearsals: int = 3       # models trained on D2, to see how members' answers look
@@ -214,7 +224,7 @@ class ImitationDefence:
     rehearsed: tuple = None   # their answers on D2, where they stand ready
 
     def __post_init__(self):
-        for name, least, most in (("leak", 0, .5), ("genuine", 0, 1), ("margin", 0, 10), ("most", 0, 10), ("third", 0, 1), ("slack", 0, 10), ("groups", 1, 100), ("rehearsals", 1, 100)):
+        for name, least, most in (("leak", 0, .5), ("genuine", 0, 1), ("margin", 0, 10), ("most", 0, 10), ("unsure", 0, 1), ("slack", 0, 10), ("groups", 1, 100), ("rehearsals", 1, 100)):
             if not least <= getattr(self, name) <= most: raise InputError(f"{name} lies between {least} and {most}, and {getattr(self, name)} does not")
 
     def for_target(self, target): return replace(self, target=target)
@@ -222,20 +232,21 @@ class ImitationDefence:
     def __call__(self, scored_d1, scored_d2: Scored, seed: int) -> Imitation:
         rehearsed, seconds = self._rehearse(scored_d2, seed)
         start, d2, k = time.perf_counter(), scored_d2, scored_d2.k
-        bins, parts, right = sureness(d2.scores), take_apart(d2.scores, self.third), d2.scores.argmax(1) == d2.y
+        bins, parts, right = sureness(d2.scores), take_apart(d2.scores), d2.scores.argmax(1) == d2.y
         group, members = self._grouped(parts.label, d2.scores.max(1) < .95, k), [Scored(answers, d2.y) for answers in rehearsed]
-        found = Imitation(None, group, *self._models(bins, take_apart(d2.scores), right), self._followers([d2.scores, *rehearsed], d2.y), self.third, int(np.random.default_rng([seed, 2005]).integers(2 ** 62)))
+        found = Imitation(None, group, *self._models(bins, parts, right), self._followers([d2.scores, *rehearsed], d2.y), self.unsure, int(np.random.default_rng([seed, 2005]).integers(2 ** 62)))
         rng = np.random.default_rng(seed)
         cost = lambda published: _by_bin(distortion(d2.scores, published, 1) + distortion(d2.scores, published, 2), bins)
-        imitate = [np.mean([cost(put_together(found.imitations(parts.label, np.full(len(d2), j), rng.random((len(d2), 4))), k, found.followers)) for _ in range(4)], 0) for j in range(len(EDGES) - 1)]
+        imitated = lambda j: found.imitations(parts.label, np.full(len(d2), j), rng.random((len(d2), 4)))
+        imitate = [np.mean([cost(put_together(imitated(j), k, found.followers)) for _ in range(4)], 0) for j in range(len(EDGES) - 1)]
+        own, hidden = cost(put_together(found.own(d2.scores, imitated(0).second), k, found.followers)), cost(np.eye(k)[parts.label])
         crowds = []
         for g in range(group.max() + 1):  # labels as hard as these: members, strangers, all strangers, and the leak they may have
             mine = group[parts.label] == g
             inside = [np.mean([right_shares(each, slack, group[each.scores.argmax(1)] == g) for each in members], 0) for slack in (0, self.slack)]
             crowds.append((inside, right_shares(d2, among=mine), np.maximum(np.bincount(bins[mine], minlength=len(EDGES) - 1) / len(d2), 1e-4), self.leak * mine.mean()))
-        hidden = cost(np.eye(k)[parts.label])
         for margin in np.linspace(max(self.most, self.margin), self.margin, 4):
-            plans, prices = zip(*(transport(*crowd, cost(put_together(parts, k, found.followers)), hidden, np.transpose(imitate), leak, margin, self.genuine) for *crowd, leak in crowds))
+            plans, prices = zip(*(transport(*crowd, own, hidden, np.transpose(imitate), leak, margin, self.genuine) for *crowd, leak in crowds))
             if sum(prices) < hidden[bins].mean() / 3: break
         found.plan = np.array(plans)
         found.settings = {name: getattr(self, name) for name in ("leak", "genuine", "slack", "groups", "rehearsals")} | {"margin": float(margin)}
@@ -285,7 +296,7 @@ def save_imitation(
 ) -> Path:        # the path
     "Write a fitted imitation as one safetensors file."
     tensors = {name: np.ascontiguousarray(getattr(imitation, name)) for name in ("plan", "group", "models", "starts", "followers")}
-    about = {"format": "imitation 2", "third": str(imitation.third), "key": str(imitation.key), "settings": json.dumps(imitation.settings), "edges": json.dumps(EDGES.tolist())}
+    about = {"format": "imitation 2", "unsure": str(imitation.unsure), "key": str(imitation.key), "settings": json.dumps(imitation.settings), "edges": json.dumps(EDGES.tolist())}
     write_whole(Path(path), save(tensors, about))
     return Path(path)
 
@@ -299,4 +310,4 @@ def load_imitation(
     except (OSError, SafetensorError) as error: raise InputError(f"{path} holds no imitation, or not a whole one ({error})") from error
     if about.get("format") != "imitation 2" or json.loads(about["edges"]) != EDGES.tolist(): raise InputError(f"{path} is not an imitation that this version knows: fit it again")
     if k is not None and len(tensors["followers"]) != k: raise InputError(f"this imitation was made for {len(tensors['followers'])} classes, not for {k}")
-    return Imitation(**tensors, third=float(about["third"]), key=int(about["key"]), settings=json.loads(about["settings"]))
+    return Imitation(**tensors, unsure=float(about["unsure"]), key=int(about["key"]), settings=json.loads(about["settings"]))
