@@ -216,7 +216,7 @@ class ImitationDefence:
     genuine: float = 1.       # at most so many of the answers that look unsure are their record's own
     margin: float = .3        # at least so much larger must the crowd of members be than the strangers it hides
     most: float = 1.          # the margin is raised up to this while the plan costs less than a third of hiding everybody
-    unsure: float = .5        # answers that are less sure keep their second class to themselves
+    unsure: float = .5        # answers that are less sure keep their next classes to themselves, where that is cheap
     slack: float = .5         # members may be so much less sure than in rehearsal, in log-odds
     groups: int = 3           # labels are put into so many groups, from easy to hard, with a plan each
     rehearsals: int = 3       # models trained on D2, to see how members' answers look
@@ -237,17 +237,24 @@ class ImitationDefence:
         found = Imitation(None, group, *self._models(bins, parts, right), self._followers([d2.scores, *rehearsed], d2.y), self.unsure, int(np.random.default_rng([seed, 2005]).integers(2 ** 62)))
         rng = np.random.default_rng(seed)
         cost = lambda published: _by_bin(distortion(d2.scores, published, 1) + distortion(d2.scores, published, 2), bins)
-        imitated = lambda j: found.imitations(parts.label, np.full(len(d2), j), rng.random((len(d2), 4)))
-        imitate = [np.mean([cost(put_together(imitated(j), k, found.followers)) for _ in range(4)], 0) for j in range(len(EDGES) - 1)]
-        own, hidden = cost(put_together(found.own(d2.scores, imitated(0).second), k, found.followers)), cost(np.eye(k)[parts.label])
         crowds = []
-        for g in range(group.max() + 1):  # labels as hard as these: members, strangers, all strangers, and the leak they may have
+        for g in range(group.max() + 1):  # labels as hard as these: members, strangers, all strangers, and their share
             mine = group[parts.label] == g
             inside = [np.mean([right_shares(each, slack, group[each.scores.argmax(1)] == g) for each in members], 0) for slack in (0, self.slack)]
-            crowds.append((inside, right_shares(d2, among=mine), np.maximum(np.bincount(bins[mine], minlength=len(EDGES) - 1) / len(d2), 1e-4), self.leak * mine.mean()))
+            crowds.append((inside, right_shares(d2, among=mine), np.maximum(np.bincount(bins[mine], minlength=len(EDGES) - 1) / len(d2), 1e-4), mine.mean()))
+        hidden = cost(np.eye(k)[parts.label])
+        imitated = lambda j: put_together(found.imitations(parts.label, np.full(len(d2), j), rng.random((len(d2), 4))), k, found.followers)
+        def plan(leak, margin):  # and its price, where hiding everybody costs 1
+            plans, prices = zip(*(transport(*crowd, own, hidden, np.transpose(imitate), leak * share, margin, self.genuine) for *crowd, share in crowds))
+            return plans, sum(prices) / hidden[bins].mean()
+        for found.unsure in (self.unsure, 0.):
+            imitate = [np.mean([cost(imitated(j)) for _ in range(4)], 0) for j in range(len(EDGES) - 1)]
+            lots = found.imitations(parts.label, np.zeros(len(d2), int), rng.random((len(d2), 4))).second
+            own = cost(put_together(found.own(d2.scores, lots), k, found.followers))
+            if plan(.01, .3)[1] < .45: break
         for margin in np.linspace(max(self.most, self.margin), self.margin, 4):
-            plans, prices = zip(*(transport(*crowd, own, hidden, np.transpose(imitate), leak, margin, self.genuine) for *crowd, leak in crowds))
-            if sum(prices) < hidden[bins].mean() / 3: break
+            plans, price = plan(self.leak, margin)
+            if price < 1 / 3: break
         found.plan = np.array(plans)
         found.settings = {name: getattr(self, name) for name in ("leak", "genuine", "slack", "groups", "rehearsals")} | {"margin": float(margin)}
         found.refit, found.seconds = replace(self, rehearsed=rehearsed), seconds + time.perf_counter() - start

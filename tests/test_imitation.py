@@ -1,4 +1,6 @@
 """Imitation keeps labels, tosses its coins once, survives awkward sets, and keeps the bounds it plans for."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -69,7 +71,7 @@ def test_certain_and_undecided_answers_go_through():
 
 def test_an_unsure_answer_tells_its_label_its_sureness_and_a_share_and_an_imitation_no_more(small):
     """Records that differ in their second and third class alone are answered alike where they are unsure."""
-    ours = small[1].score_map
+    ours = replace(small[1].score_map, unsure=.5)
     before = np.array([[.4, .3, .1, .05, .04, .03, .03, .02, .02, .01]])
     swapped = before[:, [0, 9, 3, 2, 4, 5, 6, 7, 8, 1]]
     answers = [put_together(ours.own(scores, np.array([7])), 10, ours.followers) for scores in (before, swapped)]
@@ -83,10 +85,25 @@ def test_an_unsure_answer_tells_its_label_its_sureness_and_a_share_and_an_imitat
 
 
 def test_whoever_is_moved_over_the_threshold_has_a_third_class_or_none_as_genuine_answers_do(small):
-    ours, coins = small[1].score_map, np.random.default_rng(1).random((2000, 4))
+    ours, coins = replace(small[1].score_map, unsure=.5), np.random.default_rng(1).random((2000, 4))
     for bin_ in range(2, 5):  # from .45 to .6, and the threshold is .5
         parts = ours.imitations(np.arange(2000) % 10, np.full(2000, bin_), coins)
         assert (parts.share3[parts.top < .495] == 0).all() and (parts.share3[parts.top > .505] > 0).mean() > .5
+
+
+@pytest.mark.parametrize("wrong,unsure", [(.9, .5), (0., 0.)])
+def test_the_unsure_keep_their_classes_to_themselves_where_there_is_room(wrong, unsure):
+    """Unsure strangers who are answered wrongly need no hiding, so that it is cheap; where all of them are right it is dear."""
+    rng, k = np.random.default_rng(0), 5
+    y = np.arange(2000) % k
+    def answers(label, top):
+        scores = rng.dirichlet(np.ones(k - 1), len(y)) * (1 - top)[:, None]
+        return np.array([np.insert(row, at, share) for row, at, share in zip(scores, label, top)])
+    doubtful = rng.random(2000) < .5
+    strangers = Scored(answers((y + (doubtful & (rng.random(2000) < wrong))) % k, np.where(doubtful, rng.uniform(.55, .9, 2000), .999)), y)
+    rehearsed = (answers(y, np.full(2000, .999)),)
+    made = ImitationDefence(rehearsed=rehearsed)(None, strangers, 0)
+    assert made.unsure == unsure and ImitationDefence(rehearsed=rehearsed, unsure=0.)(None, strangers, 0).unsure == 0
 
 
 def test_what_is_left_over_goes_where_it_usually_goes():
