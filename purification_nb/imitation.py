@@ -254,7 +254,7 @@ class ImitationDefence:
             if plan(.01, .3)[1] < .45: break
         for margin in np.linspace(max(self.most, self.margin), self.margin, 4):
             plans, price = plan(self.leak, margin)
-            if price < 1 / 3: break
+            if price < (.5 if found.unsure else 1 / 3): break
         found.plan = np.array(plans)
         found.settings = {name: getattr(self, name) for name in ("leak", "genuine", "slack", "groups", "rehearsals")} | {"margin": float(margin)}
         found.refit, found.seconds = replace(self, rehearsed=rehearsed), seconds + time.perf_counter() - start
