@@ -215,7 +215,7 @@ class ImitationDefence:
     leak: float = .01         # plan for at most so much accuracy over the label floor
     genuine: float = 1.       # at most so many of the answers that look unsure are their record's own
     margin: float = .3        # at least so much larger must the crowd of members be than the strangers it hides
-    most: float = 1.          # the margin is raised up to this while the plan costs less than a third of hiding everybody
+    most: float = 1.          # the margin is raised up to this while the plan costs less than a third of hiding everybody, or half of it where the unsure keep their classes
     unsure: float = .5        # answers that are less sure keep their next classes to themselves, where that is cheap
     slack: float = .5         # members may be so much less sure than in rehearsal, in log-odds
     groups: int = 3           # labels are put into so many groups, from easy to hard, with a plan each
