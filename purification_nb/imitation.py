@@ -116,6 +116,7 @@ def take_apart(
     share3 = np.where((third == second) | (top < unsure), 0, np.minimum(share3, 1 - share2))
     return Parts(label, top.round(2), second, np.where(share3 > 0, third, second), share2, share3)
 
+# %% ../nbs/10b_imitation.ipynb #490de858
 def _behind(followers, label, second):  # (n, k) how often each class follows behind these two
     weights, rows = followers[label] * (followers + .002)[second] ** .7, np.arange(len(label))
     weights[rows, label] = weights[rows, second] = 0
@@ -143,7 +144,6 @@ def put_together(
     scores[rows, parts.second] += two + np.where(even.any(1), 0, over)  # there may be no others
     scores[rows, parts.label] = parts.top
     return keep_labels(np.clip(scores, 0, 1), np.eye(k)[parts.label])
-
 
 # %% ../nbs/10b_imitation.ipynb #ddf7636a
 @dataclass(eq=False)
@@ -202,13 +202,43 @@ class Imitation:
         published[action == 1] = np.eye(self.k)[label[action == 1]]
         return published
 
-# %% ../nbs/10b_imitation.ipynb #e2d0c7cf
+# %% ../nbs/10b_imitation.ipynb #521ca444
+def _grouped(label, unsure, k, groups):  # (k,) labels by how often the service is unsure of strangers, each group with about as many of them
+    count = np.bincount(label, minlength=k)
+    order = np.argsort((np.bincount(label, unsure, k) + 5 * unsure.mean()) / (count + 5), kind="stable")
+    group = np.empty(k, int)
+    group[order] = np.minimum((np.cumsum(count[order]) - count[order] / 2) / len(label) * groups, groups - 1).astype(int)
+    return np.unique(group, return_inverse=True)[1]
+
+# %% ../nbs/10b_imitation.ipynb #60356b82
+def _models(bins, parts, right):  # whom each bin imitates: top score and shares, and where each bin's begin
+    among = np.flatnonzero(right) if right.any() else np.arange(len(right))
+    chosen = []
+    for j in range(len(EDGES) - 1):
+        mine = among[bins[among] == j]
+        chosen.append(mine if len(mine) >= 5 else among[np.argsort(np.abs(parts.top[among] - (EDGES[j] + EDGES[j + 1]) / 2))[:10]])
+    return np.c_[parts.top, parts.share2, parts.share3][np.concatenate(chosen)], np.cumsum([0, *map(len, chosen)])
+
+def _followers(answers, y):  # (k, k) how often each class comes next behind each label, where it is right: mostly behind the unsure, who are to be imitated
+    k = answers[0].shape[1]
+    counts = np.zeros((k, k))
+    for i, scores in enumerate(answers):
+        parts = take_apart(scores)
+        weight = (parts.label == y) * np.where(scores.max(1) >= .95, 1., 2.5 if i else 5.) / (len(answers) - 1 if i else 1)
+        np.add.at(counts, (parts.label, parts.second), weight)
+        np.add.at(counts, (parts.label, parts.third), weight * parts.share3 / 2)
+    counts += .05 * counts.sum(1, keepdims=True) / k + .1 / k  # what was never seen may happen too
+    np.fill_diagonal(counts, 0)
+    return counts / counts.sum(1, keepdims=True)
+
+# %% ../nbs/10b_imitation.ipynb #aaa5064a
 def _by_bin(values, bins):  # mean of each bin; an empty one has its nearest neighbour's
     count = np.bincount(bins, minlength=len(EDGES) - 1)
     there = np.flatnonzero(count)
     mean = np.bincount(bins, values, len(EDGES) - 1) / np.maximum(count, 1)
     return mean[there[np.abs(there[:, None] - np.arange(len(count))).argmin(0)]]
 
+# %% ../nbs/10b_imitation.ipynb #e2d0c7cf
 @dataclass(frozen=True)
 class ImitationDefence:
     "Imitation as a defence: planned on D2's scores, and on models of the same kind that were trained on D2."
@@ -233,8 +263,8 @@ class ImitationDefence:
         rehearsed, seconds = self._rehearse(scored_d2, seed)
         start, d2, k = time.perf_counter(), scored_d2, scored_d2.k
         bins, parts, right = sureness(d2.scores), take_apart(d2.scores), d2.scores.argmax(1) == d2.y
-        group, members = self._grouped(parts.label, d2.scores.max(1) < .95, k), [Scored(answers, d2.y) for answers in rehearsed]
-        found = Imitation(None, group, *self._models(bins, parts, right), self._followers([d2.scores, *rehearsed], d2.y), self.unsure, int(np.random.default_rng([seed, 2005]).integers(2 ** 62)))
+        group, members = _grouped(parts.label, d2.scores.max(1) < .95, k, self.groups), [Scored(answers, d2.y) for answers in rehearsed]
+        found = Imitation(None, group, *_models(bins, parts, right), _followers([d2.scores, *rehearsed], d2.y), self.unsure, int(np.random.default_rng([seed, 2005]).integers(2 ** 62)))
         rng = np.random.default_rng(seed)
         cost = lambda published: _by_bin(distortion(d2.scores, published, 1) + distortion(d2.scores, published, 2), bins)
         crowds = []
@@ -251,7 +281,7 @@ class ImitationDefence:
             imitate = [np.mean([cost(imitated(j)) for _ in range(4)], 0) for j in range(len(EDGES) - 1)]
             lots = found.imitations(parts.label, np.zeros(len(d2), int), rng.random((len(d2), 4))).second
             own = cost(put_together(found.own(d2.scores, lots), k, found.followers))
-            if plan(.01, .3)[1] < .45: break
+            if plan(.01, .3)[1] < .45: break  # there is room
         for margin in np.linspace(max(self.most, self.margin), self.margin, 4):
             plans, price = plan(self.leak, margin)
             if price < (.5 if found.unsure else 1 / 3): break
@@ -266,35 +296,6 @@ class ImitationDefence:
         d2 = Records(scored_d2.x, scored_d2.y, scored_d2.k, scored_d2.groups)
         made = [self.target(d2, d2, seed + 1000 + i) for i in range(self.rehearsals)]
         return tuple(predictor(d2.x) for predictor in made), sum(predictor.info.get("target_seconds", 0) for predictor in made)
-
-    def _grouped(self, label, unsure, k):  # (k,) labels by how often the service is unsure of strangers, each group with about as many of them
-        count = np.bincount(label, minlength=k)
-        order = np.argsort((np.bincount(label, unsure, k) + 5 * unsure.mean()) / (count + 5), kind="stable")
-        group = np.empty(k, int)
-        group[order] = np.minimum((np.cumsum(count[order]) - count[order] / 2) / len(label) * self.groups, self.groups - 1).astype(int)
-        return np.unique(group, return_inverse=True)[1]
-
-    @staticmethod
-    def _models(bins, parts, right):  # whom each bin imitates: top score and shares, and where each bin's begin
-        among = np.flatnonzero(right) if right.any() else np.arange(len(right))
-        chosen = []
-        for j in range(len(EDGES) - 1):
-            mine = among[bins[among] == j]
-            chosen.append(mine if len(mine) >= 5 else among[np.argsort(np.abs(parts.top[among] - (EDGES[j] + EDGES[j + 1]) / 2))[:10]])
-        return np.c_[parts.top, parts.share2, parts.share3][np.concatenate(chosen)], np.cumsum([0, *map(len, chosen)])
-
-    @staticmethod
-    def _followers(answers, y):  # (k, k) how often each class comes next behind each label, where it is right: mostly behind the unsure, who are to be imitated
-        k = answers[0].shape[1]
-        counts = np.zeros((k, k))
-        for i, scores in enumerate(answers):
-            parts = take_apart(scores)
-            weight = (parts.label == y) * np.where(scores.max(1) >= .95, 1., 2.5 if i else 5.) / (len(answers) - 1 if i else 1)
-            np.add.at(counts, (parts.label, parts.second), weight)
-            np.add.at(counts, (parts.label, parts.third), weight * parts.share3 / 2)
-        counts += .05 * counts.sum(1, keepdims=True) / k + .1 / k  # what was never seen may happen too
-        np.fill_diagonal(counts, 0)
-        return counts / counts.sum(1, keepdims=True)
 
 # %% ../nbs/10b_imitation.ipynb #cec874c1
 def save_imitation(
