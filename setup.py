@@ -1,4 +1,5 @@
 """Read settings.ini, the one place where versions and requirements stand."""
+
 import re
 from configparser import ConfigParser
 from pathlib import Path
@@ -10,8 +11,14 @@ settings = ConfigParser()
 settings.read(here / "settings.ini", encoding="utf-8")
 cfg = settings["DEFAULT"]
 readme = (here / "README.md").read_text(encoding="utf-8")
-if cfg["git_url"]:  # a registry shows the README without the files beside it: its links lead to the public address
-    readme = re.sub(r"(!?)(\[[^\]]*\]\()(?![a-z]+:|#)", lambda m: f"{m[1]}{m[2]}{cfg['git_url']}/{'raw' if m[1] else 'blob'}/{cfg['branch']}/", readme)
+if cfg[
+    "git_url"
+]:  # a registry shows the README without the files beside it: its links lead to the public address
+    readme = re.sub(
+        r"(!?)(\[[^\]]*\]\()(?![a-z]+:|#)",
+        lambda m: f"{m[1]}{m[2]}{cfg['git_url']}/{'raw' if m[1] else 'blob'}/{cfg['branch']}/",
+        readme,
+    )
 
 setup(
     name=cfg["lib_name"],
@@ -33,6 +40,10 @@ setup(
     packages=[cfg["lib_path"]],
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
-    extras_require={name.removesuffix("_requirements"): cfg[name].split() for name in cfg if name.endswith("_requirements")},
+    extras_require={
+        name.removesuffix("_requirements"): cfg[name].split()
+        for name in cfg
+        if name.endswith("_requirements")
+    },
     entry_points={"console_scripts": cfg["console_scripts"].split()},
 )

@@ -1,4 +1,5 @@
 """Our black-box attacks beside those of adversarial-robustness-toolbox, and our audit beside the same work written by hand; on the same scores, in one run."""
+
 import json
 import os
 import platform
@@ -24,7 +25,11 @@ from purification_nb.membership import ATTACKS
 from purification_nb.training import one_thread
 
 ROUNDS = 5  # seeds 0 to 4, each a split and a target of its own; medians are reported
-PAIRED = {"nn": ("art nn", "nsh_log"), "rf": ("art rf", "boosted"), "label only": ("art rule", "label")}  # what asks the same question
+PAIRED = {
+    "nn": ("art nn", "nsh_log"),
+    "rf": ("art rf", "boosted"),
+    "label only": ("art rule", "label"),
+}  # what asks the same question
 OURS = ("confidence", "modified_entropy", "nsh_log", "boosted", "neighbours", "label")
 
 
@@ -50,16 +55,32 @@ def of_ours(name, knowledge, held):
 
 def of_art(kind, knowledge, held):
     """The same with ART's attack."""
-    from art.attacks.inference.membership_inference import MembershipInferenceBlackBox, MembershipInferenceBlackBoxRuleBased
+    from art.attacks.inference.membership_inference import (
+        MembershipInferenceBlackBox,
+        MembershipInferenceBlackBoxRuleBased,
+    )
     from art.estimators.classification import BlackBoxClassifier
 
-    service = BlackBoxClassifier(knowledge.query, (knowledge.members.x[0].size,), knowledge.members.k)
+    service = BlackBoxClassifier(
+        knowledge.query, (knowledge.members.x[0].size,), knowledge.members.k
+    )
     if kind == "art rule":
-        flat = BlackBoxClassifier(lambda x: knowledge.query(x.reshape(len(x), *knowledge.members.x.shape[1:])), (knowledge.members.x[0].size,), knowledge.members.k)
+        flat = BlackBoxClassifier(
+            lambda x: knowledge.query(x.reshape(len(x), *knowledge.members.x.shape[1:])),
+            (knowledge.members.x[0].size,),
+            knowledge.members.k,
+        )
         attack = MembershipInferenceBlackBoxRuleBased(flat)
         return balanced(*(attack.infer(part.x.reshape(len(part), -1), part.y) for part in held))
     attack = MembershipInferenceBlackBox(service, attack_model_type=kind.removeprefix("art "))
-    attack.fit(None, knowledge.members.y, None, knowledge.nonmembers.y, pred=knowledge.members.scores, test_pred=knowledge.nonmembers.scores)
+    attack.fit(
+        None,
+        knowledge.members.y,
+        None,
+        knowledge.nonmembers.y,
+        pred=knowledge.members.scores,
+        test_pred=knowledge.nonmembers.scores,
+    )
     return balanced(*(attack.infer(None, part.y, pred=part.scores) for part in held))
 
 
@@ -69,14 +90,25 @@ def attacks():
     for seed in range(ROUNDS):
         split = digit_pairs(seed)
         service = Recipe(MLPTarget())(split.d1, split.d2, seed)
-        knowledge, held = knowledge_of(split, service, seed=seed), [service.answer(part) for part in (split.heldout_members, split.heldout_nonmembers)]
+        knowledge, held = (
+            knowledge_of(split, service, seed=seed),
+            [service.answer(part) for part in (split.heldout_members, split.heldout_nonmembers)],
+        )
         for name in (*OURS, *(pair[0] for pair in PAIRED.values())):
             call = of_art if name.startswith("art") else of_ours
             torch.manual_seed(seed)
             np.random.seed(seed)
             found.setdefault(name, []).append(timed(lambda: call(name, knowledge, held)))
-    report = {name: {"accuracy": round(statistics.median(a for _, a in rounds), 4), "seconds": round(statistics.median(s for s, _ in rounds), 3), "each": [round(a, 4) for _, a in rounds]} for name, rounds in found.items()}
-    for name, row in report.items(): print(f"  {name:18s} accuracy {row['accuracy']:.3f}   {row['seconds']:7.3f} s", flush=True)
+    report = {
+        name: {
+            "accuracy": round(statistics.median(a for _, a in rounds), 4),
+            "seconds": round(statistics.median(s for s, _ in rounds), 3),
+            "each": [round(a, 4) for _, a in rounds],
+        }
+        for name, rounds in found.items()
+    }
+    for name, row in report.items():
+        print(f"  {name:18s} accuracy {row['accuracy']:.3f}   {row['seconds']:7.3f} s", flush=True)
     return report
 
 
@@ -85,39 +117,93 @@ def by_hand(seed):
     split = digit_pairs(seed)
     torch.manual_seed(seed)
     flat = lambda part: torch.tensor(part.x).flatten(1)
-    target = nn.Sequential(nn.Linear(128, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 100))
-    optimiser, x, y = torch.optim.Adam(target.parameters(), lr=1e-3), flat(split.d1), torch.tensor(split.d1.y)
+    target = nn.Sequential(
+        nn.Linear(128, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 100)
+    )
+    optimiser, x, y = (
+        torch.optim.Adam(target.parameters(), lr=1e-3),
+        flat(split.d1),
+        torch.tensor(split.d1.y),
+    )
     for _ in range(40):
         for rows in torch.randperm(len(x)).split(64):
             optimiser.zero_grad()
             F.cross_entropy(target(x[rows]), y[rows]).backward()
             optimiser.step()
-    parts, found = (split.known_members, split.known_nonmembers, split.heldout_members, split.heldout_nonmembers), {}
-    with torch.no_grad(): bare = [target(flat(part)).double().softmax(1).numpy() for part in parts]
+    parts, found = (
+        (
+            split.known_members,
+            split.known_nonmembers,
+            split.heldout_members,
+            split.heldout_nonmembers,
+        ),
+        {},
+    )
+    with torch.no_grad():
+        bare = [target(flat(part)).double().softmax(1).numpy() for part in parts]
     for name, scores in (("none", bare), ("one_hot", [np.eye(100)[s.argmax(1)] for s in bare])):
         own = [np.take_along_axis(s, part.y[:, None], 1)[:, 0] for s, part in zip(scores, parts)]
         right = [s.argmax(1) == part.y for s, part in zip(scores, parts)]
         found[name, "label"] = balanced(right[2], right[3])
-        false, true, thresholds = roc_curve(np.repeat([1, 0], [len(own[0]), len(own[1])]), np.concatenate(own[:2]))
-        found[name, "confidence"] = balanced(*(o >= thresholds[(true - false).argmax()] for o in own[2:]))
-        features = [np.c_[np.sort(s, 1)[:, ::-1][:, :10], o, r] for s, o, r in zip(scores, own, right)]
-        trees = HistGradientBoostingClassifier(random_state=seed).fit(np.concatenate(features[:2]), np.repeat([1, 0], [len(own[0]), len(own[1])]))
+        false, true, thresholds = roc_curve(
+            np.repeat([1, 0], [len(own[0]), len(own[1])]), np.concatenate(own[:2])
+        )
+        found[name, "confidence"] = balanced(
+            *(o >= thresholds[(true - false).argmax()] for o in own[2:])
+        )
+        features = [
+            np.c_[np.sort(s, 1)[:, ::-1][:, :10], o, r] for s, o, r in zip(scores, own, right)
+        ]
+        trees = HistGradientBoostingClassifier(random_state=seed).fit(
+            np.concatenate(features[:2]), np.repeat([1, 0], [len(own[0]), len(own[1])])
+        )
         found[name, "boosted"] = balanced(*(trees.predict(f) for f in features[2:]))
-        decoder = nn.Sequential(nn.Linear(100, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 128), nn.Sigmoid())
-        optimiser, seen, drawn = torch.optim.Adam(decoder.parameters(), lr=1e-3), torch.tensor(np.log(np.concatenate(scores[:2]).clip(1e-12)) / 10, dtype=torch.float32), torch.cat([flat(part) for part in parts[:2]])
+        decoder = nn.Sequential(
+            nn.Linear(100, 512),
+            nn.ReLU(),
+            nn.Linear(512, 512),
+            nn.ReLU(),
+            nn.Linear(512, 128),
+            nn.Sigmoid(),
+        )
+        optimiser, seen, drawn = (
+            torch.optim.Adam(decoder.parameters(), lr=1e-3),
+            torch.tensor(np.log(np.concatenate(scores[:2]).clip(1e-12)) / 10, dtype=torch.float32),
+            torch.cat([flat(part) for part in parts[:2]]),
+        )
         for _ in range(60):
             for rows in torch.randperm(len(seen)).split(64):
                 optimiser.zero_grad()
                 F.mse_loss(decoder(seen[rows]), drawn[rows]).backward()
                 optimiser.step()
-        with torch.no_grad(): found[name, "inversion error"] = float(F.mse_loss(decoder(torch.tensor(np.log(scores[2].clip(1e-12)) / 10, dtype=torch.float32)), flat(parts[2])))
+        with torch.no_grad():
+            found[name, "inversion error"] = float(
+                F.mse_loss(
+                    decoder(torch.tensor(np.log(scores[2].clip(1e-12)) / 10, dtype=torch.float32)),
+                    flat(parts[2]),
+                )
+            )
     return found
 
 
 def of_audit(seed):
     """The same through `audit`, one cell at a time; it also gives intervals, floors, both distortions, and non-members."""
-    made = audit("digit_pairs", "none,one_hot", "label,confidence,boosted,inversion", [seed], jobs=1, progress=False, strongest=False)
-    return {(name, attack): made.value(name, "inversion_error_members" if attack == "inversion" else "accuracy", attack) for name in ("none", "one_hot") for attack in ("label", "confidence", "boosted", "inversion")}
+    made = audit(
+        "digit_pairs",
+        "none,one_hot",
+        "label,confidence,boosted,inversion",
+        [seed],
+        jobs=1,
+        progress=False,
+        strongest=False,
+    )
+    return {
+        (name, attack): made.value(
+            name, "inversion_error_members" if attack == "inversion" else "accuracy", attack
+        )
+        for name in ("none", "one_hot")
+        for attack in ("label", "confidence", "boosted", "inversion")
+    }
 
 
 def whole():
@@ -126,20 +212,46 @@ def whole():
     for seed in range(ROUNDS):
         runs["by hand"].append(timed(lambda: by_hand(seed)))
         runs["audit"].append(timed(lambda: of_audit(seed)))
-    report = {way: {"seconds": round(statistics.median(s for s, _ in rounds), 2), "found": {" ".join(key): round(statistics.median(f[key] for _, f in rounds), 4) for key in rounds[0][1]}} for way, rounds in runs.items()}
-    for way, row in report.items(): print(f"  {way:8s} {row['seconds']:6.2f} s  {row['found']}", flush=True)
+    report = {
+        way: {
+            "seconds": round(statistics.median(s for s, _ in rounds), 2),
+            "found": {
+                " ".join(key): round(statistics.median(f[key] for _, f in rounds), 4)
+                for key in rounds[0][1]
+            },
+        }
+        for way, rounds in runs.items()
+    }
+    for way, row in report.items():
+        print(f"  {way:8s} {row['seconds']:6.2f} s  {row['found']}", flush=True)
     return report
 
 
 def main():
     """Measure, say what is not as good as it must be, and write the numbers down."""
-    try: library = version("adversarial-robustness-toolbox")
-    except ImportError: sys.exit("adversarial-robustness-toolbox is not installed: pip install -r benchmarks/requirements.txt")
+    try:
+        library = version("adversarial-robustness-toolbox")
+    except ImportError:
+        sys.exit(
+            "adversarial-robustness-toolbox is not installed: pip install -r"
+            " benchmarks/requirements.txt"
+        )
     print("attacks on the undefended service")
-    report = {"art": library, "torch": torch.__version__, "cores": joblib.cpu_count(), "threads": 1, "machine": platform.machine(), "attacks": attacks()}
-    report["paired"] = {row: {"theirs": report["attacks"][theirs], "ours": report["attacks"][ours]} for row, (theirs, ours) in PAIRED.items()}
+    report = {
+        "art": library,
+        "torch": torch.__version__,
+        "cores": joblib.cpu_count(),
+        "threads": 1,
+        "machine": platform.machine(),
+        "attacks": attacks(),
+    }
+    report["paired"] = {
+        row: {"theirs": report["attacks"][theirs], "ours": report["attacks"][ours]}
+        for row, (theirs, ours) in PAIRED.items()
+    }
     for row, pair in report["paired"].items():
-        if pair["ours"]["accuracy"] < pair["theirs"]["accuracy"]: print(f"  ours is behind on {row}")
+        if pair["ours"]["accuracy"] < pair["theirs"]["accuracy"]:
+            print(f"  ours is behind on {row}")
     print("the audit, and the same by hand")
     report["audit"] = whole()
     report["load_average"] = os.getloadavg()
@@ -147,4 +259,5 @@ def main():
 
 
 if __name__ == "__main__":
-    with one_thread(): main()
+    with one_thread():
+        main()

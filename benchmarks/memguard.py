@@ -1,4 +1,5 @@
 """MemGuard one record after another and batched, and a purifier, on the same 2,000 answers in one run; prints and saves CPU seconds and ratios."""
+
 import json
 import os
 import platform
@@ -33,22 +34,46 @@ def main():
     service = Recipe(MLPTarget())(split.d1, split.d2, 0)
     d1, d2, scores = service.answer(split.d1), service.answer(split.d2), service(split.d3.x)
     guard, purifier = MemGuard()(d1, d2, 0), PurifierDefence()(None, d2, 0)
-    alone, one_by_one = spent(lambda: np.stack([noise_for_one(guard.network, row) for row in scores]))
+    alone, one_by_one = spent(
+        lambda: np.stack([noise_for_one(guard.network, row) for row in scores])
+    )
     batched = [spent(lambda: noise_for_many(guard.network, scores)) for _ in range(ROUNDS)]
     whole = [spent(lambda: replace(guard, answered={})(scores))[0] for _ in range(ROUNDS)]
     purified = [spent(lambda: purifier(scores))[0] for _ in range(ROUNDS + 1)][1:]
     single = [spent(lambda: [purifier(row[None]) for row in scores])[0] for _ in range(ROUNDS)]
     moved = lambda noisy: np.abs(noisy - scores).sum(1) > 1e-5
-    seconds = {"memguard, one at a time": alone, "memguard, batched": statistics.median(s for s, _ in batched), "memguard, batched, with its coins": statistics.median(whole),
-               "purifier, batched": statistics.median(purified), "purifier, one at a time": statistics.median(single)}
-    report = {"records": len(scores), "milliseconds_a_record": {name: round(1e3 * value / len(scores), 5) for name, value in seconds.items()},
-              "batched_is_faster_by": round(alone / seconds["memguard, batched"], 1), "purifier_adds_less_by": {name: round(alone / seconds[name]) for name in ("purifier, batched", "purifier, one at a time")},
-              "batched_memguard_over_batched_purifier": round(seconds["memguard, batched"] / seconds["purifier, batched"], 1),
-              "same_decisions": bool(np.array_equal(moved(one_by_one), moved(batched[0][1]))), "largest_difference": float(np.abs(one_by_one - batched[0][1]).max()),
-              "cores": joblib.cpu_count(), "threads": 1, "torch": torch.__version__, "machine": platform.machine(), "load_average": os.getloadavg()}
+    seconds = {
+        "memguard, one at a time": alone,
+        "memguard, batched": statistics.median(s for s, _ in batched),
+        "memguard, batched, with its coins": statistics.median(whole),
+        "purifier, batched": statistics.median(purified),
+        "purifier, one at a time": statistics.median(single),
+    }
+    report = {
+        "records": len(scores),
+        "milliseconds_a_record": {
+            name: round(1e3 * value / len(scores), 5) for name, value in seconds.items()
+        },
+        "batched_is_faster_by": round(alone / seconds["memguard, batched"], 1),
+        "purifier_adds_less_by": {
+            name: round(alone / seconds[name])
+            for name in ("purifier, batched", "purifier, one at a time")
+        },
+        "batched_memguard_over_batched_purifier": round(
+            seconds["memguard, batched"] / seconds["purifier, batched"], 1
+        ),
+        "same_decisions": bool(np.array_equal(moved(one_by_one), moved(batched[0][1]))),
+        "largest_difference": float(np.abs(one_by_one - batched[0][1]).max()),
+        "cores": joblib.cpu_count(),
+        "threads": 1,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "load_average": os.getloadavg(),
+    }
     print(json.dumps(report, indent=1))
     Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    with one_thread(): main()
+    with one_thread():
+        main()

@@ -1,4 +1,5 @@
 """32 shadow models of the digit_pairs network, trained in several ways; prints and saves seconds and ratios."""
+
 import json
 import os
 import platform
@@ -59,7 +60,9 @@ def library_one_at_a_time(sets, first):
 def stack(sets, seed):
     """Train a few networks in one: weights (networks, in, out), batched products."""
     with seeded(seed):
-        weights = [nn.Parameter(torch.randn(len(sets), a, b) / a ** .5) for a, b in zip(SIZES, SIZES[1:])]
+        weights = [
+            nn.Parameter(torch.randn(len(sets), a, b) / a**0.5) for a, b in zip(SIZES, SIZES[1:])
+        ]
         biases = [nn.Parameter(torch.zeros(len(sets), 1, b)) for b in SIZES[1:]]
         optimiser = torch.optim.Adam(weights + biases, lr=TARGET.rate, fused=True)
         x = torch.stack([torch.tensor(one.x).flatten(1) for one in sets])
@@ -69,8 +72,11 @@ def stack(sets, seed):
                 hidden = x[:, rows]
                 for layer, (weight, bias) in enumerate(zip(weights, biases)):
                     hidden = torch.baddbmm(bias, hidden, weight)
-                    if layer < len(weights) - 1: hidden = hidden.relu()
-                loss = F.cross_entropy(hidden.flatten(0, 1), y[:, rows].flatten(), reduction="sum") / len(rows)
+                    if layer < len(weights) - 1:
+                        hidden = hidden.relu()
+                loss = F.cross_entropy(
+                    hidden.flatten(0, 1), y[:, rows].flatten(), reduction="sum"
+                ) / len(rows)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -78,18 +84,22 @@ def stack(sets, seed):
 
 def stacked(sets):
     """Stacks of four, side by side."""
-    side_by_side([(stack, sets[i:i + STACK], i) for i in range(0, len(sets), STACK)])
+    side_by_side([(stack, sets[i : i + STACK], i) for i in range(0, len(sets), STACK)])
 
 
 def products(n):
     """The matrix products of one training: forward, weight gradients, and the gradients between layers."""
     steps = TARGET.epochs * -(-n // TARGET.batch_size)
-    layers = [(torch.rand(TARGET.batch_size, a), torch.rand(a, b), torch.rand(TARGET.batch_size, b)) for a, b in zip(SIZES, SIZES[1:])]
+    layers = [
+        (torch.rand(TARGET.batch_size, a), torch.rand(a, b), torch.rand(TARGET.batch_size, b))
+        for a, b in zip(SIZES, SIZES[1:])
+    ]
     for _ in range(steps):
         for layer, (inputs, weight, gradient) in enumerate(layers):
             inputs @ weight
             inputs.T @ gradient
-            if layer: gradient @ weight.T
+            if layer:
+                gradient @ weight.T
 
 
 def main():
@@ -100,13 +110,17 @@ def main():
         "library, one at a time": lambda turn: library_one_at_a_time(sets, 1000 * turn),
         "library, side by side": lambda turn: library(sets, 1000 * turn),
         f"stacked by {STACK}, side by side": lambda turn: stacked(sets),
-        "bare matrix products, default threads": lambda turn: [products(len(sets[0])) for _ in sets],
-        "bare matrix products, side by side": lambda turn: side_by_side([(products, len(sets[0])) for _ in sets]),
+        "bare matrix products, default threads": lambda turn: [
+            products(len(sets[0])) for _ in sets
+        ],
+        "bare matrix products, side by side": lambda turn: side_by_side(
+            [(products, len(sets[0])) for _ in sets]
+        ),
     }
     seconds = {name: [] for name in ways}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PURIFICATION_NB_CACHE"] = folder
-        side_by_side([(time.sleep, .1)] * 4)  # the workers are up before the clock starts
+        side_by_side([(time.sleep, 0.1)] * 4)  # the workers are up before the clock starts
         for turn in range(ROUNDS):
             for name, run in ways.items():
                 start = time.perf_counter()
@@ -114,9 +128,20 @@ def main():
                 seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     for name, value in medians.items():
-        print(f"{name:40s} {value:6.1f} s   {medians['plain loop'] / value:4.1f} times the plain loop's speed   {value / medians['bare matrix products, default threads']:4.2f} x bare products")
-    report = {"seconds": {name: [round(v, 2) for v in values] for name, values in seconds.items()}, "median": {name: round(v, 2) for name, v in medians.items()},
-              "cores": joblib.cpu_count(), "torch": torch.__version__, "threads": torch.get_num_threads(), "machine": platform.machine(), "records": len(sets[0])}
+        print(
+            f"{name:40s} {value:6.1f} s   {medians['plain loop'] / value:4.1f} times the plain"
+            f" loop's speed   {value / medians['bare matrix products, default threads']:4.2f} x"
+            " bare products"
+        )
+    report = {
+        "seconds": {name: [round(v, 2) for v in values] for name, values in seconds.items()},
+        "median": {name: round(v, 2) for name, v in medians.items()},
+        "cores": joblib.cpu_count(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "records": len(sets[0]),
+    }
     Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
 
 

@@ -1,4 +1,5 @@
 """A million answers of 100 classes through a purifier, file to file: time over what cannot be done without, and memory; prints and saves CPU seconds of one thread, and ratios."""
+
 import csv
 import json
 import os
@@ -41,36 +42,49 @@ def write(kind, path, rows):
     times, labels = rows // len(block) + 1, np.arange(len(block)) % K
     if kind == "csv":
         frame = pd.DataFrame(block, columns=NAMES).assign(label=labels)
-        text = frame.to_csv(index=False, header=False, float_format="%.6f").splitlines(keepends=True)
+        text = frame.to_csv(index=False, header=False, float_format="%.6f").splitlines(
+            keepends=True
+        )
         with open(path, "w") as file:
             csv.writer(file).writerow([*NAMES, "label"])
-            for start in range(0, rows, len(text)): file.write("".join(text[:rows - start]))
+            for start in range(0, rows, len(text)):
+                file.write("".join(text[: rows - start]))
     elif kind == "parquet":
         table = pa.table({name: column for name, column in zip(NAMES, block.T)} | {"label": labels})
         with pq.ParquetWriter(path, table.schema, use_dictionary=False) as writer:
-            for start in range(0, rows, len(block)): writer.write_table(table[:rows - start])
-    else: np.save(path, np.concatenate([block] * times)[:rows])
+            for start in range(0, rows, len(block)):
+                writer.write_table(table[: rows - start])
+    else:
+        np.save(path, np.concatenate([block] * times)[:rows])
 
 
 def read(kind, path):
     """Read a file in the same parts and make numpy arrays of them, and no more."""
     if kind == "csv":
-        for part in pd.read_csv(path, dtype={name: np.float64 for name in NAMES}, chunksize=ROWS): part[NAMES].to_numpy()
+        for part in pd.read_csv(path, dtype={name: np.float64 for name in NAMES}, chunksize=ROWS):
+            part[NAMES].to_numpy()
     elif kind == "parquet":
-        for batch in pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16).iter_batches(batch_size=ROWS): np.column_stack([batch.column(name).to_numpy() for name in NAMES])
+        for batch in pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16).iter_batches(
+            batch_size=ROWS
+        ):
+            np.column_stack([batch.column(name).to_numpy() for name in NAMES])
     else:
         with open(path, "rb") as file:
-            while part := file.read(ROWS * K * 8): np.frombuffer(part)
+            while part := file.read(ROWS * K * 8):
+                np.frombuffer(part)
 
 
 @torch.inference_mode()
 def products(purifier, rows):
     """Do the bare matrix products of G for so many rows, in blocks of 1,024, single precision, nothing else."""
-    weights = [layer.weight.T.contiguous() for layer in purifier.network if isinstance(layer, nn.Linear)]
+    weights = [
+        layer.weight.T.contiguous() for layer in purifier.network if isinstance(layer, nn.Linear)
+    ]
     block = torch.tensor(answers(1024), dtype=torch.float32)
     for _ in range(rows // 1024 + 1):
         x = block
-        for weight in weights: x = x @ weight
+        for weight in weights:
+            x = x @ weight
 
 
 def spent(call, *arguments):
@@ -82,15 +96,44 @@ def spent(call, *arguments):
 
 def peak(folder, source, out):
     """Megabytes that the command takes at most, in a process of its own; a small process starts it, since a child's count begins with its parent's size."""
-    command = [str(Path(sys.executable).with_name("purification-nb")), "purify", str(source), "--with", str(folder / "purifier"), "--out", str(out)]
-    starter = f"import os, subprocess\nchild = subprocess.Popen({command}, stdout=subprocess.DEVNULL)\n_, status, usage = os.wait4(child.pid, 0)\nassert status == 0\nprint(usage.ru_maxrss)"
-    return round(int(subprocess.run([sys.executable, "-c", starter], check=True, capture_output=True, text=True).stdout) / 1024, 1)
+    command = [
+        str(Path(sys.executable).with_name("purification-nb")),
+        "purify",
+        str(source),
+        "--with",
+        str(folder / "purifier"),
+        "--out",
+        str(out),
+    ]
+    starter = (
+        f"import os, subprocess\nchild = subprocess.Popen({command}, stdout=subprocess.DEVNULL)\n_,"
+        " status, usage = os.wait4(child.pid, 0)\nassert status == 0\nprint(usage.ru_maxrss)"
+    )
+    return round(
+        int(
+            subprocess.run(
+                [sys.executable, "-c", starter], check=True, capture_output=True, text=True
+            ).stdout
+        )
+        / 1024,
+        1,
+    )
 
 
 def main():
     """Measure each kind of file."""
-    with seeded(0): network = mlp(purifier_sizes(K), batch_norm=True).eval()
-    report = {"rows": MANY, "classes": K, "cores": joblib.cpu_count(), "threads": 1, "torch": torch.__version__, "pandas": pd.__version__, "pyarrow": pa.__version__, "machine": platform.machine()}
+    with seeded(0):
+        network = mlp(purifier_sizes(K), batch_norm=True).eval()
+    report = {
+        "rows": MANY,
+        "classes": K,
+        "cores": joblib.cpu_count(),
+        "threads": 1,
+        "torch": torch.__version__,
+        "pandas": pd.__version__,
+        "pyarrow": pa.__version__,
+        "machine": platform.machine(),
+    }
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         save_purifier(Purifier(network, K, True, 2), folder / "purifier")
@@ -99,16 +142,34 @@ def main():
             few, many, out = folder / f"few.{kind}", folder / f"many.{kind}", folder / f"out.{kind}"
             write(kind, few, FEW)
             write(kind, many, MANY)
-            seconds = {"reader": spent(read, kind, many), "bare matrix products": spent(products, purifier, MANY), "purify_file": spent(purify_file, many, purifier, out)}
+            seconds = {
+                "reader": spent(read, kind, many),
+                "bare matrix products": spent(products, purifier, MANY),
+                "purify_file": spent(purify_file, many, purifier, out),
+            }
             must = seconds["reader"] + seconds["bare matrix products"]
-            memory = {str(rows): peak(folder, source, out) for rows, source in ((FEW, few), (MANY, many))}
-            report[kind] = {"seconds": {name: round(value, 2) for name, value in seconds.items()}, "ratio": round(seconds["purify_file"] / must, 2),
-                            "megabytes_at_most": memory, "file_megabytes": round(many.stat().st_size / 2**20)}
-            print(f"{kind:8s} " + ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items()) + f"; ratio {report[kind]['ratio']}; at most {memory} MB for a file of {report[kind]['file_megabytes']} MB", flush=True)
-            for path in (few, many, out): path.unlink()
+            memory = {
+                str(rows): peak(folder, source, out) for rows, source in ((FEW, few), (MANY, many))
+            }
+            report[kind] = {
+                "seconds": {name: round(value, 2) for name, value in seconds.items()},
+                "ratio": round(seconds["purify_file"] / must, 2),
+                "megabytes_at_most": memory,
+                "file_megabytes": round(many.stat().st_size / 2**20),
+            }
+            print(
+                f"{kind:8s} "
+                + ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
+                + f"; ratio {report[kind]['ratio']}; at most {memory} MB for a file of"
+                f" {report[kind]['file_megabytes']} MB",
+                flush=True,
+            )
+            for path in (few, many, out):
+                path.unlink()
     report["load_average"] = os.getloadavg()
     Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    with one_thread(): main()
+    with one_thread():
+        main()

@@ -2,6 +2,7 @@
 
 `timeout` is not on every machine, and under make it keeps Ctrl-C from the command.
 """
+
 import os
 import signal
 import subprocess
@@ -16,7 +17,9 @@ def main(seconds: str, *command: str) -> int:
     try:
         return process.wait(float(seconds))
     except subprocess.TimeoutExpired:
-        print(f"stopped after {float(seconds) / 60:.0f} minutes: {' '.join(command)}", file=sys.stderr)
+        print(
+            f"stopped after {float(seconds) / 60:.0f} minutes: {' '.join(command)}", file=sys.stderr
+        )
         return 124
     except KeyboardInterrupt:
         return 130

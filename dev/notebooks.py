@@ -1,9 +1,10 @@
 """Run the notebooks in reading order and keep their outputs; check what is saved.
 
-    python dev/notebooks.py run [NOTEBOOK ...]   execute in place, clean, stamp (all of nbs/ when none is named, without the hour of ON_REQUEST)
-    python dev/notebooks.py check                does every saved output belong to the source beside it?
-    python dev/notebooks.py exported             is the library what the notebooks export?
+python dev/notebooks.py run [NOTEBOOK ...]   execute in place, clean, stamp (all of nbs/ when none is named, without the hour of ON_REQUEST)
+python dev/notebooks.py check                does every saved output belong to the source beside it?
+python dev/notebooks.py exported             is the library what the notebooks export?
 """
+
 import argparse
 import hashlib
 import json
@@ -23,18 +24,31 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = "purification_nb"
 MEGABYTE = 1_000_000
 CELL_SECONDS = 5400  # measuring the paper's tables takes a while
-ON_REQUEST = {"reproduce_the_paper.ipynb"}  # its slow cells take an hour: they run only when it is named
-AT_HAND = ("dataset_location.tgz", "lfw_faces.npz", "cifar10_6k.npz")  # the project's own machines have these, so no reader need miss what they show
+ON_REQUEST = {
+    "reproduce_the_paper.ipynb"
+}  # its slow cells take an hour: they run only when it is named
+AT_HAND = (
+    "dataset_location.tgz",
+    "lfw_faces.npz",
+    "cifar10_6k.npz",
+)  # the project's own machines have these, so no reader need miss what they show
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def reading_order(nbs: Path) -> list[Path]:
     """List the notebooks as a reader meets them: chapters, index, tutorials, the rest."""
+
     def rank(path: Path) -> tuple:
         top = path.relative_to(nbs).parts[0]
-        return 0 if top[0].isdigit() else 1 if top == "index.ipynb" else 2 if top == "tutorials" else 3, str(path)
+        return (
+            0 if top[0].isdigit() else 1 if top == "index.ipynb" else 2 if top == "tutorials" else 3
+        ), str(path)
 
-    seen = (p for p in nbs.rglob("*.ipynb") if not any(part[0] in "._" for part in p.relative_to(nbs).parts))
+    seen = (
+        p
+        for p in nbs.rglob("*.ipynb")
+        if not any(part[0] in "._" for part in p.relative_to(nbs).parts)
+    )
     return sorted(seen, key=rank)
 
 
@@ -61,7 +75,9 @@ def tidy(outputs: list) -> list:
             kept.append(out)
     for out in kept:
         if out.output_type == "stream":
-            out.text = re.sub(r"[^\n]*\r(?!\n)", "", out.text)  # a carriage return rewrites its line
+            out.text = re.sub(
+                r"[^\n]*\r(?!\n)", "", out.text
+            )  # a carriage return rewrites its line
     return [out for out in kept if out.get("text") != ""]
 
 
@@ -74,9 +90,12 @@ def cleaned(nb) -> str:
     config.read(ROOT / "settings.ini", encoding="utf-8")
     cfg = config["DEFAULT"]
     plain = json.loads(nbformat.writes(nb))
-    clean_nb(plain, clean_ids=cfg.getboolean("clean_ids"),
-             allowed_metadata_keys=cfg["allowed_metadata_keys"].split(),
-             allowed_cell_metadata_keys=cfg["allowed_cell_metadata_keys"].split())
+    clean_nb(
+        plain,
+        clean_ids=cfg.getboolean("clean_ids"),
+        allowed_metadata_keys=cfg["allowed_metadata_keys"].split(),
+        allowed_cell_metadata_keys=cfg["allowed_cell_metadata_keys"].split(),
+    )
     return nb2str(plain)
 
 
@@ -88,8 +107,13 @@ def execute(path: Path, slow: bool = True) -> None:
     from nbclient import NotebookClient
 
     nb = nbformat.read(path, as_version=4)
-    client = NotebookClient(nb, timeout=CELL_SECONDS, kernel_name="python3", extra_arguments=["--log-level=ERROR"],
-                            resources={"metadata": {"path": str(path.parent)}})
+    client = NotebookClient(
+        nb,
+        timeout=CELL_SECONDS,
+        kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],
+        resources={"metadata": {"path": str(path.parent)}},
+    )
     number = None
     try:
         with client.setup_kernel():
@@ -99,7 +123,9 @@ def execute(path: Path, slow: bool = True) -> None:
                     client.execute_cell(cell, number)
                     cell.outputs = tidy(cell.outputs)
     except Exception as error:
-        raise RuntimeError(f"{os.path.relpath(path)}, cell {number}: the notebook is left as it was.\n{error}") from error
+        raise RuntimeError(
+            f"{os.path.relpath(path)}, cell {number}: the notebook is left as it was.\n{error}"
+        ) from error
     nb.metadata["executed"] = {"source": source_hash(nb)}
     half = path.with_name(f".{path.name}.half")
     half.write_text(cleaned(nb), encoding="utf-8")
@@ -111,12 +137,23 @@ def problems(path: Path) -> list[str]:
     nb = nbformat.read(path, as_version=4)
     found = []
     if nb.metadata.get("executed", {}).get("source") != source_hash(nb):
-        found.append(f"its outputs are not of this source: make notebooks NB={os.path.relpath(path, ROOT)}")
+        found.append(
+            f"its outputs are not of this source: make notebooks NB={os.path.relpath(path, ROOT)}"
+        )
     for number, cell in enumerate(nb.cells):
         if any(out.output_type == "error" for out in cell.get("outputs", [])):
             found.append(f"cell {number} is saved with an error")
-        if absent := [name for out in cell.get("outputs", []) for name in AT_HAND if f"{name} is not in" in out.get("text", "") or f"there is no {name} in /" in out.get("text", "")]:
-            found.append(f"cell {number} is saved as it looks without {absent[0]}: set PURIFICATION_NB_DATA and run it again")
+        if absent := [
+            name
+            for out in cell.get("outputs", [])
+            for name in AT_HAND
+            if f"{name} is not in" in out.get("text", "")
+            or f"there is no {name} in /" in out.get("text", "")
+        ]:
+            found.append(
+                f"cell {number} is saved as it looks without {absent[0]}: set PURIFICATION_NB_DATA"
+                " and run it again"
+            )
     if path.stat().st_size > MEGABYTE:
         found.append(f"{path.stat().st_size / MEGABYTE:.1f} MB is more than 1 MB")
     return found
@@ -134,6 +171,7 @@ def export(into: Path, root: Path = ROOT) -> Path:
 
 def differences(library: Path, fresh: Path) -> list[str]:
     """Name the modules that are not byte for byte the same in both folders."""
+
     def read(folder: Path) -> dict:
         return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.py")}
 
@@ -143,7 +181,9 @@ def differences(library: Path, fresh: Path) -> list[str]:
 
 def main() -> None:
     """Do what the command line says; end with 1 and the reason when it cannot."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["run", "check", "exported"])
     parser.add_argument("notebooks", nargs="*", type=Path)
     args = parser.parse_args()
@@ -161,14 +201,19 @@ def main() -> None:
                 sys.exit(f"failed\n{error}")
             print(f"{time.time() - start:.0f} s", flush=True)
     elif args.what == "check":
-        wrong = [f"{os.path.relpath(path)}: {problem}" for path in paths for problem in problems(path)]
+        wrong = [
+            f"{os.path.relpath(path)}: {problem}" for path in paths for problem in problems(path)
+        ]
         sys.exit("\n".join(wrong) if wrong else 0)
     else:
         with tempfile.TemporaryDirectory() as folder:
             changed = differences(ROOT / LIBRARY, export(Path(folder)))
         if changed:
-            sys.exit(f"{LIBRARY}/ is not what the notebooks export ({', '.join(changed)}).\n"
-                     f"The notebooks are the source: run `make export`, and move any edit of the .py files into them.")
+            sys.exit(
+                f"{LIBRARY}/ is not what the notebooks export ({', '.join(changed)}).\nThe"
+                " notebooks are the source: run `make export`, and move any edit of the .py files"
+                " into them."
+            )
 
 
 if __name__ == "__main__":

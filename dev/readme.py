@@ -1,8 +1,9 @@
 """Make README.md from nbs/index.ipynb.
 
-    python dev/readme.py           write README.md (and its figures, if any, in README_files/)
-    python dev/readme.py --check   end with 1 when they are not what the notebook gives
+python dev/readme.py           write README.md (and its figures, if any, in README_files/)
+python dev/readme.py --check   end with 1 when they are not what the notebook gives
 """
+
 import posixpath
 import re
 import shutil
@@ -47,6 +48,7 @@ def for_readers(cell):
 
 def relink(text: str) -> str:
     """Turn links that start from nbs/ into links that start from the root."""
+
     def moved(match):
         target = match[2]
         if re.match(r"[a-z]+:|#|/", target):
@@ -62,7 +64,9 @@ def generate(root: Path = ROOT) -> dict[str, bytes]:
 
     nb = nbformat.read(root / "nbs" / "index.ipynb", as_version=4)
     nb.cells = [cell for cell in map(for_readers, nb.cells) if cell is not None]
-    nb.metadata["language_info"] = {"name": "python"}  # nbdev_clean removes it; it names the language of the code blocks
+    nb.metadata["language_info"] = {
+        "name": "python"
+    }  # nbdev_clean removes it; it names the language of the code blocks
     text, resources = MarkdownExporter().from_notebook_node(nb, {"output_files_dir": FIGURES})
     text = re.sub(r"[ \t]+\n", "\n", text)
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
@@ -74,8 +78,11 @@ def differences(root: Path = ROOT) -> list[str]:
     """Name the files that are not what the notebook gives."""
     made = generate(root)
     there = {"README.md", *(str(p.relative_to(root)) for p in (root / FIGURES).glob("*"))}
-    return sorted(name for name in made.keys() | there
-                  if not (root / name).exists() or (root / name).read_bytes() != made.get(name))
+    return sorted(
+        name
+        for name in made.keys() | there
+        if not (root / name).exists() or (root / name).read_bytes() != made.get(name)
+    )
 
 
 def write(root: Path = ROOT) -> None:
@@ -90,5 +97,7 @@ def write(root: Path = ROOT) -> None:
 if __name__ == "__main__":
     if "--check" in sys.argv[1:]:
         stale = differences()
-        sys.exit(f"{', '.join(stale)}: not what nbs/index.ipynb gives; run `make readme`" if stale else 0)
+        sys.exit(
+            f"{', '.join(stale)}: not what nbs/index.ipynb gives; run `make readme`" if stale else 0
+        )
     write()

@@ -1,4 +1,5 @@
 """What several tests share."""
+
 import os
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ sys.path.insert(0, str(ROOT / "dev"))
 
 def pytest_addoption(parser):
     """Let whoever has half an hour more ask for everything."""
-    parser.addoption("--slow", action="store_true", help="more seeds and more shadow models where a test says so")
+    parser.addoption(
+        "--slow", action="store_true", help="more seeds and more shadow models where a test says so"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -19,5 +22,8 @@ def data_folder() -> Path:
     """Give the folder of the true data files, or skip."""
     folder = Path(os.environ.get("PURIFICATION_NB_DATA") or ROOT.parent / "shared" / "data")
     if not (folder / "dataset_location.tgz").is_file():
-        pytest.skip(f"no dataset_location.tgz in {folder}: set PURIFICATION_NB_DATA to the folder that holds it")
+        pytest.skip(
+            f"no dataset_location.tgz in {folder}: set PURIFICATION_NB_DATA to the folder that"
+            " holds it"
+        )
     return folder

@@ -1,4 +1,5 @@
 """The attacks: what the second issue says they must show, on three seeds; company, planted leaks, parallel runs."""
+
 from dataclasses import replace
 
 import dask
@@ -13,10 +14,25 @@ from purification_nb.classifiers import MLPTarget, Recipe, knowledge_of
 from purification_nb.data import Records, Split, digits, join, load, refused
 from purification_nb.membership import ATTACKS, NSH, evaluate
 from purification_nb.purifier import PurifierDefence
-from purification_nb.shadows import SHADOW_ATTACKS, LiRA, Mlleaks, Shadows, draw_halves, log_odds, planted_shadows, rehearsals, rehearsed_normal
+from purification_nb.shadows import (
+    SHADOW_ATTACKS,
+    LiRA,
+    Mlleaks,
+    Shadows,
+    draw_halves,
+    log_odds,
+    planted_shadows,
+    rehearsals,
+    rehearsed_normal,
+)
 
 ASKS_ONCE = [name for name, make in ATTACKS.items() if not make().repeated]
-BLIND = {"entropy", "mlleaks_1", "mlleaks_2", "mlleaks_3"}  # of single-query attacks, those that do not use the true label
+BLIND = {
+    "entropy",
+    "mlleaks_1",
+    "mlleaks_2",
+    "mlleaks_3",
+}  # of single-query attacks, those that do not use the true label
 # The first two know the true label and do not ask whether the service is right: one has a threshold for each label, the other
 # looks for scores that strangers' models do not give. The third, rehearsing without the defence, misreads answers that no
 # shadow ever gave. So they may fall below the floor; nothing may stay above it.
@@ -25,24 +41,39 @@ NAMES = [name for name in ASKS_ONCE if name != "nsh"] + list(SHADOW_ATTACKS)
 SMALL = MLPTarget((32,), epochs=5)
 
 
-@pytest.fixture(scope="module", params=[("digit_pairs", 1, 16), ("location30", 2, 16)], ids=lambda param: param[0])
+@pytest.fixture(
+    scope="module",
+    params=[("digit_pairs", 1, 16), ("location30", 2, 16)],
+    ids=lambda param: param[0],
+)
 def found(request):
     """Audit the bare target and the two defences that show nothing but labels; with --slow as the issue has it, 3 seeds of both and 32 shadows on location30."""
     name, seeds, shadows = request.param
-    if request.config.getoption("--slow"): seeds, shadows = 3, 32 if name == "location30" else shadows
+    if request.config.getoption("--slow"):
+        seeds, shadows = 3, 32 if name == "location30" else shadows
     if name == "location30":
         folder = request.getfixturevalue("data_folder")
         patch = pytest.MonkeyPatch()
         patch.setenv("PURIFICATION_NB_DATA", str(folder))
         request.addfinalizer(patch.undo)
-    return module.audit(name, "none,one_hot,constant_per_label", NAMES, seeds=seeds, shadows=shadows, progress=False, strongest=False)  # which is the strongest is asked in test_spine
+    return module.audit(
+        name,
+        "none,one_hot,constant_per_label",
+        NAMES,
+        seeds=seeds,
+        shadows=shadows,
+        progress=False,
+        strongest=False,
+    )  # which is the strongest is asked in test_spine
 
 
 def both(found, recipe, attack, metric="accuracy"):
     """Give (value, low, high) of the naive and, where there is one, of the adaptive form."""
     t = found.table
     rows = t[(t.recipe == recipe) & (t.attack == attack) & (t.metric == metric) & t.seed.isna()]
-    assert len(rows) == (2 if recipe != "none" and attack in SHADOW_ATTACKS and attack != "mlleaks_3" else 1)
+    assert len(rows) == (
+        2 if recipe != "none" and attack in SHADOW_ATTACKS and attack != "mlleaks_3" else 1
+    )
     return rows[["value", "low", "high"]].astype(float).to_numpy()
 
 
@@ -50,13 +81,16 @@ def test_every_cell_was_measured(found):
     t = found.table
     assert set(t.attack.dropna()) == {*NAMES}
     missing = t[t.value.isna() & ~t.attack.eq("mlleaks_2")]
-    assert set(missing.metric) <= {"tpr_at_fpr_0.001", "tpr_at_fpr_0.01"} and missing.error.str.contains("too few to resolve").all()
+    assert (
+        set(missing.metric) <= {"tpr_at_fpr_0.001", "tpr_at_fpr_0.01"}
+        and missing.error.str.contains("too few to resolve").all()
+    )
     at_one_percent = t[(t.metric == "tpr_at_fpr_0.01") & t.seed.isna()]
     assert at_one_percent.value.notna().all()  # on location30 the seeds resolve it together
 
 
 def test_mlleaks_is_as_good_as_an_entropy_threshold(found):
-    assert both(found, "none", "mlleaks_1")[0, 0] >= both(found, "none", "entropy")[0, 0] - .02
+    assert both(found, "none", "mlleaks_1")[0, 0] >= both(found, "none", "entropy")[0, 0] - 0.02
 
 
 @pytest.mark.parametrize("recipe", ["one_hot", "constant_per_label"])
@@ -64,25 +98,53 @@ def test_labels_alone_leave_the_label_floor(found, recipe):
     floor = found.value("none", "label_floor")
     for name in set(NAMES) - BLIND:
         for value, low, high in both(found, recipe, name):
-            assert low <= floor and (floor <= high or name in CARELESS), (name, value, low, high, floor)
+            assert low <= floor and (floor <= high or name in CARELESS), (
+                name,
+                value,
+                low,
+                high,
+                floor,
+            )
 
 
 @pytest.mark.parametrize("recipe", ["one_hot", "constant_per_label"])
 def test_who_does_not_know_the_true_label_is_left_with_a_coin(found, recipe):
     for name in BLIND - ({"mlleaks_2"} if found.run["settings"]["other"] is None else set()):
-        for value, low, high in both(found, recipe, name): assert low - 1e-9 <= .5 <= high + 1e-9 or abs(value - .5) < .02, (name, value, low, high)
+        for value, low, high in both(found, recipe, name):
+            assert low - 1e-9 <= 0.5 <= high + 1e-9 or abs(value - 0.5) < 0.02, (
+                name,
+                value,
+                low,
+                high,
+            )
 
 
 def test_lira_is_surest_about_single_people(found, request):
     """On location30, undefended, no attack without shadow models comes near it at 1 % FPR."""
-    if found.run["settings"]["data"] != "location30": pytest.skip("asked of location30")
-    t = found.table[found.table.seed.isna() & (found.table.recipe == "none") & (found.table.metric == "tpr_at_fpr_0.01")].set_index("attack")
-    others = max(*(float(t.loc[name].value) for name in ASKS_ONCE if name != "nsh"), float(t.loc["mlleaks_3"].value))
+    if found.run["settings"]["data"] != "location30":
+        pytest.skip("asked of location30")
+    t = found.table[
+        found.table.seed.isna()
+        & (found.table.recipe == "none")
+        & (found.table.metric == "tpr_at_fpr_0.01")
+    ].set_index("attack")
+    others = max(
+        *(float(t.loc[name].value) for name in ASKS_ONCE if name != "nsh"),
+        float(t.loc["mlleaks_3"].value),
+    )
     if request.config.getoption("--slow"):  # the published network takes long
         split = load("location30", 0)
         service = MLPTarget()(split.d1, split.d2, 0)
         nsh = NSH().fit(knowledge_of(split, service))
-        others = max(others, evaluate(nsh, service.answer(split.heldout_members), service.answer(split.heldout_nonmembers), pooled=3)["tpr_at_fpr_0.01"][0])
+        others = max(
+            others,
+            evaluate(
+                nsh,
+                service.answer(split.heldout_members),
+                service.answer(split.heldout_nonmembers),
+                pooled=3,
+            )["tpr_at_fpr_0.01"][0],
+        )
     assert float(t.loc["lira_online"].value) > 1.5 * others
 
 
@@ -93,13 +155,17 @@ def small():
     service = Recipe(SMALL)(split.d1, split.d2, 0)
     other = Records(np.random.default_rng(0).random((300, 5)), np.arange(300) % 4)
     shadows = Shadows(join(split.d1, split.d3), split.d2, 4, jobs=1)
-    return replace(knowledge_of(split, service, Recipe(SMALL)), shadows=shadows, other=other), service.answer(split.heldout_members)
+    return replace(
+        knowledge_of(split, service, Recipe(SMALL)), shadows=shadows, other=other
+    ), service.answer(split.heldout_members)
 
 
 @pytest.mark.parametrize("name", [*ATTACKS, *SHADOW_ATTACKS])
 def test_a_score_does_not_depend_on_its_company(small, name):
     knowledge, held = small
-    attack = (NSH(updates=30) if name == "nsh" else (ATTACKS | SHADOW_ATTACKS)[name]()).fit(knowledge)
+    attack = (NSH(updates=30) if name == "nsh" else (ATTACKS | SHADOW_ATTACKS)[name]()).fit(
+        knowledge
+    )
     alone, together = attack.score(held[:3]), attack.score(held)[:3]
     assert np.allclose(alone, together, rtol=1e-5, atol=1e-6)
 
@@ -115,24 +181,38 @@ def test_lira_beside_one_hot_is_never_nan(small):
     knowledge, held = small
     shown = Recipe(SMALL, one_hot, "one_hot")
     hidden = replace(held, scores=np.eye(held.k)[held.scores.argmax(1)])
-    known = {part: replace(getattr(knowledge, part), scores=np.eye(held.k)[getattr(knowledge, part).scores.argmax(1)]) for part in ("members", "nonmembers")}
+    known = {
+        part: replace(
+            getattr(knowledge, part),
+            scores=np.eye(held.k)[getattr(knowledge, part).scores.argmax(1)],
+        )
+        for part in ("members", "nonmembers")
+    }
     for online in (True, False):
-        for own in (True, False): assert np.isfinite(LiRA(online, own).fit(replace(knowledge, recipe=shown, **known)).score(hidden)).all()
+        for own in (True, False):
+            assert np.isfinite(
+                LiRA(online, own).fit(replace(knowledge, recipe=shown, **known)).score(hidden)
+            ).all()
 
 
 def test_the_outer_spread_comes_from_outside():
     """Two public codes take it from the inside (anchors.md, A1)."""
     rng = np.random.default_rng(0)
     inside = np.arange(40)[:, None] % 2 == np.zeros((1, 500), int)
-    values = np.where(inside, rng.normal(5, .5, inside.shape), rng.normal(0, 3, inside.shape))
-    for mask, spread in ((inside, .5), (~inside, 3.)):
-        assert np.allclose(rehearsed_normal(values, mask, (values, mask))[1], spread, rtol=.02)
-        assert abs(rehearsed_normal(values, mask, (values, mask), own=True)[1].mean() - spread) < .05 * spread
+    values = np.where(inside, rng.normal(5, 0.5, inside.shape), rng.normal(0, 3, inside.shape))
+    for mask, spread in ((inside, 0.5), (~inside, 3.0)):
+        assert np.allclose(rehearsed_normal(values, mask, (values, mask))[1], spread, rtol=0.02)
+        assert (
+            abs(rehearsed_normal(values, mask, (values, mask), own=True)[1].mean() - spread)
+            < 0.05 * spread
+        )
 
 
 def test_records_that_share_a_group_are_outside_only_together():
     groups = np.random.default_rng(0).integers(0, 30, (400, 2))
-    inside, outside = draw_halves(Records(np.random.default_rng(1).random((400, 3)), np.arange(400) % 3, groups=groups), 6)
+    inside, outside = draw_halves(
+        Records(np.random.default_rng(1).random((400, 3)), np.arange(400) % 3, groups=groups), 6
+    )
     for i in range(6):
         seen = np.unique(groups[inside[i]])
         assert not np.isin(groups[outside[i]], seen).any() and inside[i].any() and outside[i].any()
@@ -147,7 +227,7 @@ def test_twins_stay_together():
 def test_records_that_were_never_candidates_are_outside(small):
     knowledge, held = small
     stranger = held[:5]
-    object.__setattr__(stranger, "x", stranger.x + .01)
+    object.__setattr__(stranger, "x", stranger.x + 0.01)
     values, inside, outside = rehearsals(knowledge.shadows, knowledge.recipe, stranger)
     assert not inside.any() and outside.all() and np.isfinite(values).all()
     LiRA(online=False).fit(knowledge).score(stranger)
@@ -156,49 +236,122 @@ def test_records_that_were_never_candidates_are_outside(small):
 
 def test_what_an_adversary_lacks_is_named(small):
     knowledge, _ = small
-    assert "not applicable: this attack needs other" in refused(lambda: Mlleaks(2).fit(replace(knowledge, other=None)))
+    assert "not applicable: this attack needs other" in refused(
+        lambda: Mlleaks(2).fit(replace(knowledge, other=None))
+    )
     assert "candidates" in refused(lambda: LiRA().fit(replace(knowledge, candidates=None)))
-    blind = replace(knowledge, shadows=Shadows(knowledge.candidates, None, 2, jobs=1), recipe=Recipe(SMALL, PurifierDefence(), "purifier"))
+    blind = replace(
+        knowledge,
+        shadows=Shadows(knowledge.candidates, None, 2, jobs=1),
+        recipe=Recipe(SMALL, PurifierDefence(), "purifier"),
+    )
     assert "reference set" in refused(lambda: LiRA().fit(blind))
-    assert "only their scores" in refused(lambda: ATTACKS["label_only_noise"]().fit(replace(knowledge, members=replace(knowledge.members, x=None))))
-    assert "pictures" in refused(lambda: ATTACKS["label_only_shift"]().fit(replace(knowledge, **{p: replace(getattr(knowledge, p), x=getattr(knowledge, p).x.reshape(-1, 64)) for p in ("members", "nonmembers", "auxiliary")})))
+    assert "only their scores" in refused(
+        lambda: ATTACKS["label_only_noise"]().fit(
+            replace(knowledge, members=replace(knowledge.members, x=None))
+        )
+    )
+    assert "pictures" in refused(
+        lambda: ATTACKS["label_only_shift"]().fit(
+            replace(
+                knowledge,
+                **{
+                    p: replace(getattr(knowledge, p), x=getattr(knowledge, p).x.reshape(-1, 64))
+                    for p in ("members", "nonmembers", "auxiliary")
+                },
+            )
+        )
+    )
 
 
 def test_an_attack_that_cannot_apply_says_so_in_the_table():
     flat = digits(0)
-    parts = [Records(p.x.reshape(len(p), -1), p.y, p.k) for p in (flat.known_members, flat.heldout_members, flat.d2, flat.known_nonmembers, flat.heldout_nonmembers)]
-    table = module.audit(Split(*parts, name="flat"), "none", "label,label_only_shift,label_only_noise", seeds=1, target=SMALL, jobs=1, progress=False).table
+    parts = [
+        Records(p.x.reshape(len(p), -1), p.y, p.k)
+        for p in (
+            flat.known_members,
+            flat.heldout_members,
+            flat.d2,
+            flat.known_nonmembers,
+            flat.heldout_nonmembers,
+        )
+    ]
+    table = module.audit(
+        Split(*parts, name="flat"),
+        "none",
+        "label,label_only_shift,label_only_noise",
+        seeds=1,
+        target=SMALL,
+        jobs=1,
+        progress=False,
+    ).table
     said = table[(table.attack == "label_only_shift")]
     assert said.value.isna().all() and said.error.str.contains("only pictures can be shifted").all()
     assert table[table.attack == "strongest_repeated"].value.notna().any()
 
 
 def test_the_adaptive_form_is_stronger_where_the_defence_only_moves_numbers(small):
-    knowledge, held_in, held_out = planted_shadows(.9, 2.)
-    squeezed = lambda scored_d1, scored_d2, seed: (lambda scores: scores ** 3 / (scores ** 3).sum(1, keepdims=True))
+    knowledge, held_in, held_out = planted_shadows(0.9, 2.0)
+    squeezed = lambda scored_d1, scored_d2, seed: (
+        lambda scores: scores**3 / (scores**3).sum(1, keepdims=True)
+    )
     recipe = Recipe(knowledge.recipe.target, squeezed, "squeezed")
     moved = lambda scored: replace(scored, scores=squeezed(None, None, 0)(scored.scores))
-    facing = replace(knowledge, members=moved(knowledge.members), nonmembers=moved(knowledge.nonmembers))
-    naive, adaptive = (LiRA().fit(replace(facing, recipe=one)) for one in (knowledge.recipe, recipe))
+    facing = replace(
+        knowledge, members=moved(knowledge.members), nonmembers=moved(knowledge.nonmembers)
+    )
+    naive, adaptive = (
+        LiRA().fit(replace(facing, recipe=one)) for one in (knowledge.recipe, recipe)
+    )
     accuracy = lambda attack: evaluate(attack, moved(held_in), moved(held_out))["accuracy"][0]
-    assert accuracy(adaptive) > accuracy(naive) + .05 and abs(accuracy(adaptive) - .9) < .03
+    assert accuracy(adaptive) > accuracy(naive) + 0.05 and abs(accuracy(adaptive) - 0.9) < 0.03
 
 
 def test_log_odds_by_hand():
-    assert np.allclose(log_odds([[.7, .2, .1], [.7, .2, .1]], [0, 2]), [np.log(.7 / .3), np.log(.1 / .9)], atol=1e-12)
+    assert np.allclose(
+        log_odds([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]], [0, 2]),
+        [np.log(0.7 / 0.3), np.log(0.1 / 0.9)],
+        atol=1e-12,
+    )
 
 
 def test_a_cluster_gives_the_same_scores(tmp_path, monkeypatch):
     """The same calls on a real Dask cluster; each way has an empty memory of its own, so both really train."""
     split = digits(0)
-    rehearse = lambda jobs: Shadows(join(split.d1, split.d3), split.d2, 4, jobs=jobs).log_odds(Recipe(SMALL))
-    table = lambda jobs: module.audit("digits", "none,one_hot", "label,lira_offline,mlleaks_1", seeds=1, target=SMALL, shadows=4, jobs=jobs, progress=False).table
+    rehearse = lambda jobs: Shadows(join(split.d1, split.d3), split.d2, 4, jobs=jobs).log_odds(
+        Recipe(SMALL)
+    )
+    table = lambda jobs: (
+        module.audit(
+            "digits",
+            "none,one_hot",
+            "label,lira_offline,mlleaks_1",
+            seeds=1,
+            target=SMALL,
+            shadows=4,
+            jobs=jobs,
+            progress=False,
+        ).table
+    )
     monkeypatch.setenv("PURIFICATION_NB_CACHE", str(tmp_path / "serial"))
     alone, alone_table = rehearse(1), table(1)
     monkeypatch.setenv("PURIFICATION_NB_CACHE", str(tmp_path / "dask"))
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "MALLOC_MMAP_THRESHOLD_": 1 << 28}}), \
-         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster), joblib.parallel_config(backend="dask"):
+    with (
+        dask.config.set(
+            {
+                "distributed.nanny.pre-spawn-environ": {
+                    "OMP_NUM_THREADS": 1,
+                    "MALLOC_MMAP_THRESHOLD_": 1 << 28,
+                }
+            }
+        ),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
         together, together_table = rehearse(None), table(None)
     assert (alone == together).all() and len(list((tmp_path / "dask").iterdir())) >= 4
-    timeless = lambda t: t[~t.metric.str.endswith("_seconds")].drop(columns="seed").to_dict("records")
+    timeless = lambda t: (
+        t[~t.metric.str.endswith("_seconds")].drop(columns="seed").to_dict("records")
+    )
     assert timeless(alone_table) == timeless(together_table)

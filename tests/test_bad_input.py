@@ -1,4 +1,5 @@
 """Each mistake a user is likely to make gets one clear error, before any work is lost, and leaves nothing behind."""
+
 import functools
 import http.server
 import os
@@ -14,7 +15,16 @@ from purification_nb import data, purifier
 from purification_nb.audit import audit, check_writable
 from purification_nb.baselines import one_hot
 from purification_nb.classifiers import MLPTarget, Predictor, Recipe
-from purification_nb.data import InputError, Records, Scored, Split, check_scores, load, split_records, split_sets
+from purification_nb.data import (
+    InputError,
+    Records,
+    Scored,
+    Split,
+    check_scores,
+    load,
+    split_records,
+    split_sets,
+)
 
 RNG = np.random.default_rng(0)
 COMMAND = Path(sys.executable).with_name("purification-nb")
@@ -28,37 +38,70 @@ def records(n=60, k=3, seed=0):
 def rolled(d1, d2, seed):
     """Train nothing: know every record of D1, with the columns one place off."""
     known = {x.tobytes(): np.roll(np.eye(d1.k)[y], 1) for x, y in zip(d1.x, d1.y)}
-    return Predictor(lambda x: np.stack([known.get(one.tobytes(), np.full(d1.k, 1 / d1.k)) for one in x]), d1.k)
+    return Predictor(
+        lambda x: np.stack([known.get(one.tobytes(), np.full(d1.k, 1 / d1.k)) for one in x]), d1.k
+    )
 
 
-@pytest.mark.parametrize("call, says", [
-    (lambda: check_scores([[2.0, -1.0, 0.5]]), "logits"),
-    (lambda: check_scores([[0.5, 0.2, 0.2]]), "sums to 0.9"),
-    (lambda: check_scores([[50.0, 30.0, 20.0], [99.0, 0.5, 0.4]]), "look like percents; divide"),
-    (lambda: check_scores([[0.5, np.nan]]), "NaN"),
-    (lambda: check_scores(np.empty((0, 3))), "empty"),
-    (lambda: check_scores([[0.5, 0.5]], k=3), "3 classes"),
-    (lambda: Scored([[0.5, 0.5]], [0, 1]), "1 rows of scores but 2 labels"),
-    (lambda: Records(RNG.random((3, 2)), [1, 2, 3]), "start at 1"),
-    (lambda: Records(RNG.random((3, 2)), [0, 1, 3], 3), "out of range"),
-    (lambda: Records(RNG.random((0, 2)), []), "empty"),
-    (lambda: Records([[0.0, np.nan]], [0]), "NaN"),
-    (lambda: Records([["1", "Rome"]], [0]), "encode text columns"),
-    (lambda: split_sets((np.zeros((4, 2)), [0, 1, 0, 1]), records(seed=1), records(seed=2)), "made of Records, not of a tuple"),
-    (lambda: audit(records()), "the data comes first and is a Split"),
-    (lambda: audit(lambda x: x, split_records(records())), "the data comes first and is a Split"),
-    (lambda: audit(split_sets(records(39, seed=1), records(seed=2), records(seed=3)), "none", "label"), "D1 holds 39 records: an audit needs at least 40"),
-    (lambda: audit(split_sets(records(90, seed=1), records(seed=2), records(seed=3)), "none", "label", seeds=1, target=rolled, jobs=1, progress=False), "columns were in another order"),
-    (lambda: split_sets(records(seed=1), records(seed=1), records(seed=2)), "overlap"),
-    (lambda: split_sets(records(seed=1), records(seed=2), records(seed=1)), "overlap"),
-    (lambda: split_records(records(9, 3)), "at least 6"),
-    (lambda: Predictor(lambda x: np.full((len(x), 4), 0.25), k=3)(np.zeros((2, 1))), "4 columns"),
-    (lambda: load("digit_pears"), "did you mean 'digit_pairs'"),
-    (lambda: load("no/such/file.npz"), "no file"),
-    (lambda: audit("digits", recipes="purifer"), "did you mean 'purifier'"),
-    (lambda: audit("digits", attacks="confidense"), "did you mean 'confidence'"),
-    (lambda: audit("digits", seeds=0), "seed"),
-])
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (lambda: check_scores([[2.0, -1.0, 0.5]]), "logits"),
+        (lambda: check_scores([[0.5, 0.2, 0.2]]), "sums to 0.9"),
+        (
+            lambda: check_scores([[50.0, 30.0, 20.0], [99.0, 0.5, 0.4]]),
+            "look like percents; divide",
+        ),
+        (lambda: check_scores([[0.5, np.nan]]), "NaN"),
+        (lambda: check_scores(np.empty((0, 3))), "empty"),
+        (lambda: check_scores([[0.5, 0.5]], k=3), "3 classes"),
+        (lambda: Scored([[0.5, 0.5]], [0, 1]), "1 rows of scores but 2 labels"),
+        (lambda: Records(RNG.random((3, 2)), [1, 2, 3]), "start at 1"),
+        (lambda: Records(RNG.random((3, 2)), [0, 1, 3], 3), "out of range"),
+        (lambda: Records(RNG.random((0, 2)), []), "empty"),
+        (lambda: Records([[0.0, np.nan]], [0]), "NaN"),
+        (lambda: Records([["1", "Rome"]], [0]), "encode text columns"),
+        (
+            lambda: split_sets((np.zeros((4, 2)), [0, 1, 0, 1]), records(seed=1), records(seed=2)),
+            "made of Records, not of a tuple",
+        ),
+        (lambda: audit(records()), "the data comes first and is a Split"),
+        (
+            lambda: audit(lambda x: x, split_records(records())),
+            "the data comes first and is a Split",
+        ),
+        (
+            lambda: audit(
+                split_sets(records(39, seed=1), records(seed=2), records(seed=3)), "none", "label"
+            ),
+            "D1 holds 39 records: an audit needs at least 40",
+        ),
+        (
+            lambda: audit(
+                split_sets(records(90, seed=1), records(seed=2), records(seed=3)),
+                "none",
+                "label",
+                seeds=1,
+                target=rolled,
+                jobs=1,
+                progress=False,
+            ),
+            "columns were in another order",
+        ),
+        (lambda: split_sets(records(seed=1), records(seed=1), records(seed=2)), "overlap"),
+        (lambda: split_sets(records(seed=1), records(seed=2), records(seed=1)), "overlap"),
+        (lambda: split_records(records(9, 3)), "at least 6"),
+        (
+            lambda: Predictor(lambda x: np.full((len(x), 4), 0.25), k=3)(np.zeros((2, 1))),
+            "4 columns",
+        ),
+        (lambda: load("digit_pears"), "did you mean 'digit_pairs'"),
+        (lambda: load("no/such/file.npz"), "no file"),
+        (lambda: audit("digits", recipes="purifer"), "did you mean 'purifier'"),
+        (lambda: audit("digits", attacks="confidense"), "did you mean 'confidence'"),
+        (lambda: audit("digits", seeds=0), "seed"),
+    ],
+)
 def test_a_likely_mistake_is_named(call, says):
     with pytest.raises(InputError, match=says):
         call()
@@ -167,8 +210,11 @@ def test_an_out_that_others_own_is_noticed_first(tmp_path):
     locked.mkdir(mode=0o700)
     if os.geteuid() != 0:
         locked.chmod(0o500)
-    code = ("import os, sys; os.geteuid() or os.setuid(65534)\nfrom purification_nb.audit import check_writable\n"
-            f"from purification_nb.data import refused\nprint(refused(lambda: check_writable({str(locked / 'report')!r})))")
+    code = (
+        "import os, sys; os.geteuid() or os.setuid(65534)\nfrom purification_nb.audit import"
+        " check_writable\nfrom purification_nb.data import refused\nprint(refused(lambda:"
+        f" check_writable({str(locked / 'report')!r})))"
+    )
     # imports come after giving up root, so the library must be readable to everyone; where it is not, they come before
     code = "import purification_nb.audit\n" + code
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -180,16 +226,21 @@ def test_a_defended_service_is_not_called_none():
         audit("digits", [Recipe(MLPTarget(), one_hot)], "label")
 
 
-@pytest.mark.parametrize("arguments, says", [
-    (["audit", "--data", "digit_pears"], "did you mean 'digit_pairs'"),
-    (["audit", "--recipes", "none,one_hott"], "did you mean 'one_hot'"),
-    (["audit", "--attacks", "lable"], "did you mean 'label'"),
-    (["audit", "--scale", "huge"], "may be 'lesson' or 'full'"),
-    (["audit", "--out", "/dev/null/report"], "cannot write"),
-    (["data", "cifar"], "no data set called"),
-])
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["audit", "--data", "digit_pears"], "did you mean 'digit_pairs'"),
+        (["audit", "--recipes", "none,one_hott"], "did you mean 'one_hot'"),
+        (["audit", "--attacks", "lable"], "did you mean 'label'"),
+        (["audit", "--scale", "huge"], "may be 'lesson' or 'full'"),
+        (["audit", "--out", "/dev/null/report"], "cannot write"),
+        (["data", "cifar"], "no data set called"),
+    ],
+)
 def test_the_command_answers_with_one_line(arguments, says, tmp_path):
-    done = subprocess.run([COMMAND, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [COMMAND, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 2 and len(lines) == 1 and says in lines[0], done.stderr
     assert os.listdir(tmp_path) == []  # nothing was begun

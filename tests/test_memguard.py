@@ -1,4 +1,5 @@
 """MemGuard: labels, budget, one-time coins, bad input, and the batched walk against the published one."""
+
 import pickle
 from dataclasses import replace
 
@@ -21,35 +22,53 @@ def served():
 
 def odd(k=10):
     """Make rows at the edge of what scores may be."""
-    return np.concatenate([np.eye(k)[:2], np.full((1, k), 1 / k), (np.eye(k)[:2] + np.eye(k)[::-1][:2]) / 2, [np.r_[.5 - 1e-12, .5 + 1e-12, np.zeros(k - 2)]]])
+    return np.concatenate(
+        [
+            np.eye(k)[:2],
+            np.full((1, k), 1 / k),
+            (np.eye(k)[:2] + np.eye(k)[::-1][:2]) / 2,
+            [np.r_[0.5 - 1e-12, 0.5 + 1e-12, np.zeros(k - 2)]],
+        ]
+    )
 
 
-@pytest.mark.parametrize("epsilon", [0., .02, .3, 2.])
+@pytest.mark.parametrize("epsilon", [0.0, 0.02, 0.3, 2.0])
 def test_labels_stay_and_the_expected_distortion_is_borne(served, epsilon):
     guard, scores = replace(served[3], epsilon=epsilon), np.concatenate([served[2], odd()])
     published = guard(scores)
     noisy, chance = guard.noise(scores)
-    assert np.array_equal(published.argmax(1), scores.argmax(1)) and np.allclose(published.sum(1), 1) and (published >= 0).all()
-    assert (chance * np.abs(noisy - scores).sum(1) <= epsilon + 1e-9).all() and ((0 <= chance) & (chance <= 1)).all()
-    if epsilon == 0: assert np.array_equal(published, scores)
+    assert (
+        np.array_equal(published.argmax(1), scores.argmax(1))
+        and np.allclose(published.sum(1), 1)
+        and (published >= 0).all()
+    )
+    assert (chance * np.abs(noisy - scores).sum(1) <= epsilon + 1e-9).all() and (
+        (0 <= chance) & (chance <= 1)
+    ).all()
+    if epsilon == 0:
+        assert np.array_equal(published, scores)
 
 
 def test_noise_is_used_only_where_it_brings_h_nearer_to_undecided(served):
     noisy, chance = served[3].noise(served[2])
-    away = lambda scores: np.abs(judge(served[3].network, scores).sigmoid().numpy() - .5)
-    assert (away(noisy) < away(served[2]))[chance > 0].all() and (chance > 0).mean() > .1
+    away = lambda scores: np.abs(judge(served[3].network, scores).sigmoid().numpy() - 0.5)
+    assert (away(noisy) < away(served[2]))[chance > 0].all() and (chance > 0).mean() > 0.1
 
 
 def test_the_same_question_gets_the_same_answer(served):
     d1, d2, scores, guard = served
-    guard = replace(guard, epsilon=.05, answered={})
+    guard = replace(guard, epsilon=0.05, answered={})
     published = guard(scores)
     again = replace(guard, answered={})
-    near = lambda one, other: np.abs(one - other).max() < 1e-4  # the last digits depend on how many walk together
+    near = lambda one, other: (
+        np.abs(one - other).max() < 1e-4
+    )  # the last digits depend on how many walk together
     assert near(np.concatenate([again(row[None]) for row in scores[:20]]), published[:20])
     assert near(replace(guard, answered={})(scores[::-1][:50])[::-1], published[-50:])
     assert np.array_equal(pickle.loads(pickle.dumps(guard))(scores[:20]), published[:20])
-    assert (MemGuard(.05, key=1)(d1, d2, 0)(scores) != published).any(1).mean() > .02  # another key throws other coins
+    assert (MemGuard(0.05, key=1)(d1, d2, 0)(scores) != published).any(
+        1
+    ).mean() > 0.02  # another key throws other coins
 
 
 def test_together_is_one_by_one(served):
@@ -57,19 +76,27 @@ def test_together_is_one_by_one(served):
     alone = np.stack([noise_for_one(served[3].network, row) for row in scores])
     together = noise_for_many(served[3].network, scores)
     moved = lambda noisy: np.abs(noisy - scores).sum(1) > 1e-5
-    assert np.array_equal(moved(alone), moved(together)) and np.abs(alone - together).max() < 1e-4 and moved(together).any()
+    assert (
+        np.array_equal(moved(alone), moved(together))
+        and np.abs(alone - together).max() < 1e-4
+        and moved(together).any()
+    )
 
 
 def test_what_is_remembered_is_bounded(served):
-    guard = replace(served[3], answered={bytes([i // 256, i % 256]): np.zeros(10) for i in range(20_001)})
+    guard = replace(
+        served[3], answered={bytes([i // 256, i % 256]): np.zeros(10) for i in range(20_001)}
+    )
     guard(served[2][:3])
     assert len(guard.answered) == 3
 
 
-@pytest.mark.parametrize("epsilon", [-.1, 2.1, float("nan")])
+@pytest.mark.parametrize("epsilon", [-0.1, 2.1, float("nan")])
 def test_a_budget_that_is_none(epsilon):
-    with pytest.raises(InputError, match="L1 distance"): MemGuard(epsilon)
+    with pytest.raises(InputError, match="L1 distance"):
+        MemGuard(epsilon)
 
 
 def test_members_are_needed(served):
-    with pytest.raises(InputError, match="needs D1"): MemGuard()(None, served[1], 0)
+    with pytest.raises(InputError, match="needs D1"):
+        MemGuard()(None, served[1], 0)

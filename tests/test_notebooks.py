@@ -1,4 +1,5 @@
 """The saved notebooks are clean, whole, small, and shown with the outputs of their own source."""
+
 import re
 import shutil
 import subprocess
@@ -28,16 +29,28 @@ def cells(path: Path) -> list:
 def test_reading_order_starts_with_the_data_and_has_the_index_and_the_quickstart():
     names = [str(path.relative_to(NBS)) for path in paths]
     assert names[0] == "00_data.ipynb"
-    assert names.index("13_cli.ipynb") < names.index("index.ipynb") < names.index("tutorials/quickstart.ipynb")
+    assert (
+        names.index("13_cli.ipynb")
+        < names.index("index.ipynb")
+        < names.index("tutorials/quickstart.ipynb")
+    )
 
 
 def test_nbdev_clean_changes_nothing(tmp_path):
     shutil.copy(ROOT / "settings.ini", tmp_path)
     shutil.copytree(NBS, tmp_path / "nbs")
-    done = subprocess.run([Path(sys.executable).with_name("nbdev_clean")], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("nbdev_clean")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0 and "Failed" not in done.stderr, done.stderr
-    changed = [str(path.relative_to(NBS)) for path in paths
-               if path.read_bytes() != (tmp_path / "nbs" / path.relative_to(NBS)).read_bytes()]
+    changed = [
+        str(path.relative_to(NBS))
+        for path in paths
+        if path.read_bytes() != (tmp_path / "nbs" / path.relative_to(NBS)).read_bytes()
+    ]
     assert changed == []
 
 
@@ -48,19 +61,35 @@ def test_outputs_are_of_this_source_without_errors_and_small(path):
 
 @each_chapter
 def test_a_chapter_has_a_figure(path):
-    figures = [kind for cell in cells(path) for out in cell.get("outputs", [])
-               for kind in out.get("data", {}) if kind in ("image/png", "image/svg+xml")]
-    assert figures if path.stem not in NO_FIGURE else not figures, NO_FIGURE.get(path.stem, "no figure")
+    figures = [
+        kind
+        for cell in cells(path)
+        for out in cell.get("outputs", [])
+        for kind in out.get("data", {})
+        if kind in ("image/png", "image/svg+xml")
+    ]
+    assert figures if path.stem not in NO_FIGURE else not figures, NO_FIGURE.get(
+        path.stem, "no figure"
+    )
 
 
 @each_chapter
 def test_a_chapter_opens_with_its_title_and_closes_with_exercises(path):
     first, *_ = cells(path)
     assert first.cell_type == "markdown" and re.match(r"# \S", first.source)
-    headings = [(number, line) for number, cell in enumerate(cells(path)) if cell.cell_type == "markdown"
-                for line in cell.source.splitlines() if re.match(r"#+ ", line)]
+    headings = [
+        (number, line)
+        for number, cell in enumerate(cells(path))
+        if cell.cell_type == "markdown"
+        for line in cell.source.splitlines()
+        if re.match(r"#+ ", line)
+    ]
     exercises = [number for number, line in headings if "exercise" in line.lower()]
-    exported = [number for number, cell in enumerate(cells(path)) if re.match(r"#\s*\|\s*export", cell.source)]
+    exported = [
+        number
+        for number, cell in enumerate(cells(path))
+        if re.match(r"#\s*\|\s*export", cell.source)
+    ]
     assert exercises and exercises[-1] > exported[-1]
 
 
@@ -83,7 +112,11 @@ def notebook(folder: Path, *sources: str) -> Path:
 
 
 def test_a_run_saves_outputs_and_a_stamp_that_an_edit_breaks(tmp_path):
-    path = notebook(tmp_path, "import sys; print('bar 1\\rbar 2\\rdone'); print('warning', file=sys.stderr)", "2 + 3")
+    path = notebook(
+        tmp_path,
+        "import sys; print('bar 1\\rbar 2\\rdone'); print('warning', file=sys.stderr)",
+        "2 + 3",
+    )
     assert "not of this source" in notebooks.problems(path)[0]
     notebooks.execute(path)
     first, second = cells(path)
@@ -99,7 +132,9 @@ def test_a_run_without_slow_cells_keeps_their_outputs(tmp_path):
     notebooks.execute(path)
     notebooks.execute(path, slow=False)
     first, second = cells(path)
-    assert [out.text for out in first.outputs] == ["an hour\n"] and second.outputs[0].data["text/plain"] == "5"
+    assert [out.text for out in first.outputs] == ["an hour\n"] and second.outputs[0].data[
+        "text/plain"
+    ] == "5"
 
 
 def test_a_run_that_fails_names_the_cell_and_leaves_the_file(tmp_path):
@@ -111,7 +146,11 @@ def test_a_run_that_fails_names_the_cell_and_leaves_the_file(tmp_path):
 
 
 def test_outputs_saved_without_data_that_was_at_hand_are_noticed(tmp_path):
-    path = notebook(tmp_path, "print('skipped: dataset_location.tgz is not in /nowhere')", "print('skipped: dataset_purchase.tgz is not in /nowhere')")
+    path = notebook(
+        tmp_path,
+        "print('skipped: dataset_location.tgz is not in /nowhere')",
+        "print('skipped: dataset_purchase.tgz is not in /nowhere')",
+    )
     notebooks.execute(path)
-    problem, = notebooks.problems(path)
+    (problem,) = notebooks.problems(path)
     assert problem.startswith("cell 0 is saved as it looks without dataset_location.tgz")

@@ -1,4 +1,5 @@
 """Training at the paper's scale: it goes on where it was killed, to the last bit; the networks have the paper's form; bytes stay bytes until the batch."""
+
 import json
 import os
 import signal
@@ -17,10 +18,28 @@ from torch.nn import functional as F
 
 from purification_nb import classifiers, training
 from purification_nb.adversarial_model import AdversarialModel
-from purification_nb.classifiers import (TARGETS, DenseNetTarget, FaceTarget, Knowledge, MLPTarget, Recipe, augmented, conv_decoder, densenet, face_network, knowledge_of,
-                                         scores_of, target_for)
+from purification_nb.classifiers import (
+    TARGETS,
+    DenseNetTarget,
+    FaceTarget,
+    Knowledge,
+    MLPTarget,
+    Recipe,
+    augmented,
+    conv_decoder,
+    densenet,
+    face_network,
+    knowledge_of,
+    scores_of,
+    target_for,
+)
 from purification_nb.data import InputError, Records, as_floats, digit_pairs, digits, split_sizes
-from purification_nb.inversion import Inversion, inversion_error, reidentified, structural_similarity
+from purification_nb.inversion import (
+    Inversion,
+    inversion_error,
+    reidentified,
+    structural_similarity,
+)
 from purification_nb.membership import LabelOnly
 from purification_nb.shadows import Shadows, rehearsals
 from purification_nb.training import adam, fingerprint, fit, minimise, mixed_precision, seeded
@@ -40,7 +59,13 @@ def pictures(channels=(), n=120, k=4, seed=0):
     """Make small pictures as bytes, each class brighter in its own corner, and split them."""
     rng, y = np.random.default_rng(seed), np.arange(n) % k
     x = rng.integers(0, 150, (n, *channels, 24, 24), np.uint8)
-    for label in range(k): x[y == label, ..., 12 * (label // 2):12 * (label // 2) + 12, 12 * (label % 2):12 * (label % 2) + 12] += 100
+    for label in range(k):
+        x[
+            y == label,
+            ...,
+            12 * (label // 2) : 12 * (label // 2) + 12,
+            12 * (label % 2) : 12 * (label % 2) + 12,
+        ] += 100
     return split_sizes(Records(x, y, k), (60, 30, 30), name="corners")
 
 
@@ -70,36 +95,73 @@ print(training.fingerprint(predictor.classify.args[0]), [round(epoch["loss"], 12
 def run(name: str, kill_after: int, cache: Path):
     """Train in a process of its own, which may kill itself."""
     env = os.environ | {"PURIFICATION_NB_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-c", RUN, name, str(kill_after)], env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-c", RUN, name, str(kill_after)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 @pytest.mark.parametrize("name", ["densenet", "face"])
 def test_a_killed_run_ends_where_the_undisturbed_one_ends(name, tmp_path):
     undisturbed = run(name, -1, tmp_path / "one")
     assert undisturbed.returncode == 0, undisturbed.stderr
-    killed = [run(name, after, tmp_path / "two") for after in (2, 1)]  # after two epochs, and again after a third
+    killed = [
+        run(name, after, tmp_path / "two") for after in (2, 1)
+    ]  # after two epochs, and again after a third
     assert [done.returncode for done in killed] == [-signal.SIGKILL] * 2
-    assert [path.suffix for path in (tmp_path / "two").iterdir() if not path.name.startswith(".")] == [".unfinished"]
+    assert [
+        path.suffix for path in (tmp_path / "two").iterdir() if not path.name.startswith(".")
+    ] == [".unfinished"]
     resumed = run(name, -1, tmp_path / "two")
     assert resumed.returncode == 0 and resumed.stdout == undisturbed.stdout, resumed.stderr
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == sorted(path.name for path in (tmp_path / "two").iterdir() if not path.name.startswith("."))
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == sorted(
+        path.name for path in (tmp_path / "two").iterdir() if not path.name.startswith(".")
+    )
 
 
 def corner(stop_in=None, resume=True, batch_norm=True, patience=None):
     """Train a network with dropout, batch normalisation and two optimisers, validated."""
     x, y = RNG_X, (RNG_X.sum(1) > 0).astype(np.int64)
-    with seeded(0): network = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(.3), nn.Linear(8, 2))
-    first, second = torch.optim.SGD(network[0].parameters(), .05, .9), adam(network[4], .01, betas=(.5, .999), amsgrad=True)
+    with seeded(0):
+        network = nn.Sequential(
+            nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 2)
+        )
+    first, second = (
+        torch.optim.SGD(network[0].parameters(), 0.05, 0.9),
+        adam(network[4], 0.01, betas=(0.5, 0.999), amsgrad=True),
+    )
+
     def step(x, y):
         loss = F.cross_entropy(network(x), y)
-        first.zero_grad(); second.zero_grad(); loss.backward(); first.step(); second.step()
+        first.zero_grad()
+        second.zero_grad()
+        loss.backward()
+        first.step()
+        second.step()
         return {"loss": loss.detach()}
+
     def before_epoch(epoch):
-        if epoch == stop_in: raise KeyboardInterrupt
+        if epoch == stop_in:
+            raise KeyboardInterrupt
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        history = fit(network, step, (x, y), 12, 16, device="cpu", validate=lambda: F.cross_entropy(network(torch.tensor(x[:40])), torch.tensor(y[:40])), patience=patience,
-                      made_of={"kind": "corner"}, resume=(first, second) if resume else (), before_epoch=before_epoch)
+        history = fit(
+            network,
+            step,
+            (x, y),
+            12,
+            16,
+            device="cpu",
+            validate=lambda: F.cross_entropy(network(torch.tensor(x[:40])), torch.tensor(y[:40])),
+            patience=patience,
+            made_of={"kind": "corner"},
+            resume=(first, second) if resume else (),
+            before_epoch=before_epoch,
+        )
     return network, history
 
 
@@ -109,7 +171,8 @@ RNG_X = RNG.normal(size=(160, 3)).astype(np.float32)
 def test_two_optimisers_the_best_epoch_and_patience_survive_a_stop(cache, tmp_path, monkeypatch):
     whole, undisturbed = corner(patience=4)
     monkeypatch.setenv("PURIFICATION_NB_CACHE", str(tmp_path / "other"))
-    for stop in (1, 5): corner(stop_in=stop, patience=4)
+    for stop in (1, 5):
+        corner(stop_in=stop, patience=4)
     resumed, history = corner(patience=4)
     assert history.epochs == undisturbed.epochs and fingerprint(resumed) == fingerprint(whole)
     assert corner(patience=4)[1].cached
@@ -125,9 +188,10 @@ def test_the_check_can_fail(cache, tmp_path, monkeypatch):
 
 def test_an_unfinished_file_that_is_damaged_is_named(cache):
     corner(stop_in=3)
-    unfinished, = cache.glob("*.unfinished")
+    (unfinished,) = cache.glob("*.unfinished")
     unfinished.write_bytes(unfinished.read_bytes()[:-50])
-    with pytest.raises(InputError, match="delete it to start again"): corner()
+    with pytest.raises(InputError, match="delete it to start again"):
+        corner()
 
 
 def test_other_data_do_not_resume_this_run(cache, monkeypatch):
@@ -143,20 +207,36 @@ def test_without_resume_nothing_is_written_down(cache):
 
 
 def test_small_networks_train_as_fast_as_a_bare_loop():
-    x, y = torch.tensor(RNG.normal(size=(2000, 128)).astype(np.float32)), torch.tensor(RNG.integers(0, 10, 2000))
+    x, y = (
+        torch.tensor(RNG.normal(size=(2000, 128)).astype(np.float32)),
+        torch.tensor(RNG.integers(0, 10, 2000)),
+    )
+
     def ours():
         network = classifiers.mlp((128, 64, 10))
-        fit(network, minimise(lambda x, y: F.cross_entropy(network(x), y), adam(network)), (x, y), 12, device="cpu")
+        fit(
+            network,
+            minimise(lambda x, y: F.cross_entropy(network(x), y), adam(network)),
+            (x, y),
+            12,
+            device="cpu",
+        )
+
     def bare():
         network = classifiers.mlp((128, 64, 10))
         optimiser = adam(network)
         for _ in range(12):
             for rows in torch.randperm(2000).tensor_split(32):
                 loss = F.cross_entropy(network(x[rows]), y[rows])
-                optimiser.zero_grad(); loss.backward(); optimiser.step()
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+
     def clock(call):
-        start = time.process_time(); call()
+        start = time.process_time()
+        call()
         return time.process_time() - start
+
     with training.one_thread():
         ours(), bare()
         ratio = min(clock(ours) for _ in range(5)) / min(clock(bare) for _ in range(5))
@@ -165,26 +245,57 @@ def test_small_networks_train_as_fast_as_a_bare_loop():
 
 # --- bytes and precision
 
+
 def test_a_batch_of_bytes_is_shares_of_255_and_labels_are_left_alone():
     seen = []
-    fit(nn.Linear(1, 1), lambda *batch: seen.append(batch) or {"loss": torch.tensor(0.)}, (np.full((4, 3, 3), 255, np.uint8), np.arange(4).astype(np.uint8), np.full((4, 2), 7, np.uint8)), 1, device="cpu")
-    (x, y, table), = seen
-    assert x.dtype == torch.float32 and (x == 1).all() and y.dtype == torch.uint8 and table.dtype == torch.uint8
+    fit(
+        nn.Linear(1, 1),
+        lambda *batch: seen.append(batch) or {"loss": torch.tensor(0.0)},
+        (
+            np.full((4, 3, 3), 255, np.uint8),
+            np.arange(4).astype(np.uint8),
+            np.full((4, 2), 7, np.uint8),
+        ),
+        1,
+        device="cpu",
+    )
+    ((x, y, table),) = seen
+    assert (
+        x.dtype == torch.float32
+        and (x == 1).all()
+        and y.dtype == torch.uint8
+        and table.dtype == torch.uint8
+    )
 
 
 def test_mixed_precision_on_the_cpu():
     networks = []
     for mixed in (False, True):
-        with seeded(0): network = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+        with seeded(0):
+            network = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
         seen = []
-        def step(x, y, network=network, optimiser=adam(network, .01), seen=seen):
+
+        def step(x, y, network=network, optimiser=adam(network, 0.01), seen=seen):
             logits = network(x)
             loss = F.cross_entropy(logits, y)
-            optimiser.zero_grad(); loss.backward(); optimiser.step()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
             seen.append((logits.dtype, loss.dtype))
             return {"loss": loss.detach()}
-        history = fit(network, step, (RNG_X, (RNG_X.sum(1) > 0).astype(np.int64)), 20, device="cpu", mixed=mixed)
-        assert set(seen) == {(torch.bfloat16 if mixed else torch.float32, torch.float32)} and history["loss"][-1] < history["loss"][0]
+
+        history = fit(
+            network,
+            step,
+            (RNG_X, (RNG_X.sum(1) > 0).astype(np.int64)),
+            20,
+            device="cpu",
+            mixed=mixed,
+        )
+        assert (
+            set(seen) == {(torch.bfloat16 if mixed else torch.float32, torch.float32)}
+            and history["loss"][-1] < history["loss"][0]
+        )
         assert next(network.parameters()).dtype == torch.float32
         networks.append(fingerprint(network))
     assert networks[0] != networks[1]
@@ -192,14 +303,19 @@ def test_mixed_precision_on_the_cpu():
 
 def test_mixed_precision_is_for_full_scale_on_a_gpu(monkeypatch):
     for scale, gpu in (("lesson", True), ("full", False), ("full", True)):
-        monkeypatch.setenv("PURIFICATION_NB_SCALE", scale); monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+        monkeypatch.setenv("PURIFICATION_NB_SCALE", scale)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
         assert mixed_precision() == (scale == "full" and gpu)
 
 
 def test_a_picture_target_asked_for_mixed_precision_trains_so(cache, monkeypatch):
     split, asked = pictures(), []
     monkeypatch.setattr(classifiers, "mixed_precision", lambda: True)
-    monkeypatch.setattr(classifiers, "fit", lambda *a, fit=fit, **more: asked.append(more["mixed"]) or fit(*a, **more))
+    monkeypatch.setattr(
+        classifiers,
+        "fit",
+        lambda *a, fit=fit, **more: asked.append(more["mixed"]) or fit(*a, **more),
+    )
     predictor = FaceTarget(4, 2, 1e-3, 32)(split.d1, split.d2, 0)
     assert asked == [True] and predictor(split.d3.x).dtype == np.float64
 
@@ -207,50 +323,96 @@ def test_a_picture_target_asked_for_mixed_precision_trains_so(cache, monkeypatch
 @pytest.mark.parametrize("channels", [(), (3,)])
 def test_bytes_and_their_shares_give_the_same_service(channels, cache):
     split = pictures(channels)
-    as_numbers = replace(split, **{part: replace(getattr(split, part), x=as_floats(getattr(split, part).x)) for part in split.parts})
-    for target in (MLPTarget((16,), epochs=4), FaceTarget(4, 4, 1e-3, 32), Regularised((16,), 3, patience=1), ModelStacking((16,), 3, trees=5)):
+    as_numbers = replace(
+        split,
+        **{
+            part: replace(getattr(split, part), x=as_floats(getattr(split, part).x))
+            for part in split.parts
+        },
+    )
+    for target in (
+        MLPTarget((16,), epochs=4),
+        FaceTarget(4, 4, 1e-3, 32),
+        Regularised((16,), 3, patience=1),
+        ModelStacking((16,), 3, trees=5),
+    ):
         one, other = (target(those.d1, those.d2, 0) for those in (split, as_numbers))
-        assert split.d1.x.dtype == np.uint8 and np.array_equal(one(split.d3.x), other(as_numbers.d3.x)) and np.array_equal(one(split.d3.x), one(as_numbers.d3.x))
+        assert (
+            split.d1.x.dtype == np.uint8
+            and np.array_equal(one(split.d3.x), other(as_numbers.d3.x))
+            and np.array_equal(one(split.d3.x), one(as_numbers.d3.x))
+        )
 
 
 def test_bytes_and_their_shares_are_attacked_alike(cache):
     split = pictures()
-    as_numbers = replace(split, **{part: replace(getattr(split, part), x=as_floats(getattr(split, part).x)) for part in split.parts})
+    as_numbers = replace(
+        split,
+        **{
+            part: replace(getattr(split, part), x=as_floats(getattr(split, part).x))
+            for part in split.parts
+        },
+    )
     found = []
     for those in (split, as_numbers):
         recipe = Recipe(MLPTarget((16,), epochs=6))
         service = recipe(those.d1, those.d2, 0)
         knowledge = replace(knowledge_of(those, service, recipe), shadows=None)
         held = service.answer(those.heldout_members)
-        inversion = Inversion(hidden=((16,),), forms=("log",), epochs=3).fit(replace(knowledge, auxiliary=replace(knowledge.auxiliary)))
+        inversion = Inversion(hidden=((16,),), forms=("log",), epochs=3).fit(
+            replace(knowledge, auxiliary=replace(knowledge.auxiliary))
+        )
         drawn = inversion.reconstruct(held)
         shift = LabelOnly("shift").fit(knowledge)
         noise = LabelOnly("noise", copies=3).fit(knowledge)
         shadows = Shadows(knowledge.candidates, those.d2, 2, 0, jobs=1)
         values, inside, outside = rehearsals(shadows, recipe, held)
-        h = AdversarialModel(service.answer(those.d2), alpha=1.)
-        found.append([drawn, inversion_error(drawn, held.x), structural_similarity(drawn, held.x), shift.score(held), noise.score(held), values, inside, outside, np.array([h.low, h.high])])
+        h = AdversarialModel(service.answer(those.d2), alpha=1.0)
+        found.append(
+            [
+                drawn,
+                inversion_error(drawn, held.x),
+                structural_similarity(drawn, held.x),
+                shift.score(held),
+                noise.score(held),
+                values,
+                inside,
+                outside,
+                np.array([h.low, h.high]),
+            ]
+        )
         assert 0 <= drawn.min() and drawn.max() <= 1 and (inside ^ outside).all()
-        if held.x.dtype == np.uint8: assert not np.array_equal(held.x, as_floats(held.x))
+        if held.x.dtype == np.uint8:
+            assert not np.array_equal(held.x, as_floats(held.x))
     low, high = found[1][-1]
-    assert low < .01 and high > .95
-    for one, other in list(zip(*found))[3:8]: assert np.array_equal(one, other)
-    for one, other in list(zip(*found))[:3]: assert np.allclose(one, other, atol=.02)  # for floats the range of the data is theirs, for bytes it is 0 to 1
+    assert low < 0.01 and high > 0.95
+    for one, other in list(zip(*found))[3:8]:
+        assert np.array_equal(one, other)
+    for one, other in list(zip(*found))[:3]:
+        assert np.allclose(
+            one, other, atol=0.02
+        )  # for floats the range of the data is theirs, for bytes it is 0 to 1
 
 
 def test_dp_sgd_reads_bytes(cache):
-    pytest.importorskip("opacus", reason='opacus is not installed: pip install "purification_nb[dp]"')
+    pytest.importorskip(
+        "opacus", reason='opacus is not installed: pip install "purification_nb[dp]"'
+    )
     split = pictures()
     assert DPSGD((8,), 2)(split.d1, split.d2, 0)(split.d3.x).shape == (len(split.d3), 4)
 
 
 # --- the paper's networks
 
+
 def test_densenet121_has_the_published_size_and_sees_every_pixel():
     from torchvision.models import densenet121
+
     theirs, ours = densenet121(num_classes=10), densenet((3, 32, 32), 10)
     count = lambda network: sum(p.numel() for p in network.parameters())
-    assert count(theirs) - count(ours) == 64 * 3 * (49 - 9)  # they differ in the first kernel: 7 x 7 or 3 x 3
+    assert count(theirs) - count(ours) == 64 * 3 * (
+        49 - 9
+    )  # they differ in the first kernel: 7 x 7 or 3 x 3
     maps = []
     ours[1].features.denseblock1.register_forward_hook(lambda *what: maps.append(what[2].shape))
     ours.eval()(torch.rand(1, 3, 32, 32))
@@ -258,30 +420,68 @@ def test_densenet121_has_the_published_size_and_sees_every_pixel():
 
 
 def test_the_face_network_and_its_decoder_have_the_published_sizes():
-    layers = [layer for layer in face_network((64, 64), 530) if isinstance(layer, (nn.Conv2d, nn.Linear))]
-    assert [(layer.weight.shape[1], layer.weight.shape[0]) for layer in layers] == [(1, 128), (128, 256), (256, 512), (512, 1024), (16384, 2650), (2650, 530)]
-    assert [layer.in_channels for layer in conv_decoder(530, (64, 64), 128) if isinstance(layer, nn.ConvTranspose2d)] == [530, 1024, 512, 256, 128]
+    layers = [
+        layer for layer in face_network((64, 64), 530) if isinstance(layer, (nn.Conv2d, nn.Linear))
+    ]
+    assert [(layer.weight.shape[1], layer.weight.shape[0]) for layer in layers] == [
+        (1, 128),
+        (128, 256),
+        (256, 512),
+        (512, 1024),
+        (16384, 2650),
+        (2650, 530),
+    ]
+    assert [
+        layer.in_channels
+        for layer in conv_decoder(530, (64, 64), 128)
+        if isinstance(layer, nn.ConvTranspose2d)
+    ] == [530, 1024, 512, 256, 128]
 
 
 def test_the_shoppers_network_is_nshs(monkeypatch):
-    split = replace(split_sizes(Records(RNG.integers(0, 2, (400, 600)), np.arange(400) % 100), (200, 100, 100)), name="purchase100")
+    split = replace(
+        split_sizes(Records(RNG.integers(0, 2, (400, 600)), np.arange(400) % 100), (200, 100, 100)),
+        name="purchase100",
+    )
     for scale in ("lesson", "full"):
         monkeypatch.setenv("PURIFICATION_NB_SCALE", scale)
         network = target_for(split).network(split.d1, 0)
-        assert [layer.weight.shape[1] for layer in network.modules() if isinstance(layer, nn.Linear)] == [600, 1024, 512, 256] and any(isinstance(layer, nn.Tanh) for layer in network.modules())
+        assert [
+            layer.weight.shape[1] for layer in network.modules() if isinstance(layer, nn.Linear)
+        ] == [600, 1024, 512, 256] and any(
+            isinstance(layer, nn.Tanh) for layer in network.modules()
+        )
 
 
 def test_the_papers_schedule():
     rates = [DenseNetTarget().rate_at(epoch) for epoch in (0, 149, 150, 249, 250, 349)]
-    assert np.allclose(rates, [.1, .1, .01, .01, .001, .001]) and TARGETS["full"]["photographs"] == DenseNetTarget() and DenseNetTarget().epochs == 350
+    assert (
+        np.allclose(rates, [0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+        and TARGETS["full"]["photographs"] == DenseNetTarget()
+        and DenseNetTarget().epochs == 350
+    )
 
 
-@pytest.mark.parametrize("shape, name, kind", [((8, 16), "digit_pairs", "small"), ((8, 8), "mine", "small"), ((446,), "location30", "small"), ((600,), "purchase100", "bought"), ((6169,), "texas100", "bought"),
-                                               ((28, 28), "mnist", "photographs"), ((3, 32, 32), "cifar10", "photographs"), ((56, 46), "orl", "faces"), ((64, 64), "mine", "faces")])
+@pytest.mark.parametrize(
+    "shape, name, kind",
+    [
+        ((8, 16), "digit_pairs", "small"),
+        ((8, 8), "mine", "small"),
+        ((446,), "location30", "small"),
+        ((600,), "purchase100", "bought"),
+        ((6169,), "texas100", "bought"),
+        ((28, 28), "mnist", "photographs"),
+        ((3, 32, 32), "cifar10", "photographs"),
+        ((56, 46), "orl", "faces"),
+        ((64, 64), "mine", "faces"),
+    ],
+)
 @pytest.mark.parametrize("scale", ["lesson", "full"])
 def test_the_usual_target(shape, name, kind, scale, monkeypatch):
     monkeypatch.setenv("PURIFICATION_NB_SCALE", scale)
-    split = split_sizes(Records(RNG.random((30, *shape)), np.arange(30) % 2), (10, 10, 10), name=name)
+    split = split_sizes(
+        Records(RNG.random((30, *shape)), np.arange(30) % 2), (10, 10, 10), name=name
+    )
     assert target_for(split) == TARGETS[scale][kind]
 
 
@@ -291,26 +491,47 @@ def test_digits_keep_their_target():
 
 @pytest.mark.parametrize("shape", [(24, 24), (1, 28, 28), (3, 32, 32)])
 def test_augmented_pictures_are_shifted_or_mirrored_and_nothing_else(shape):
-    picture = torch.tensor(RNG.random(shape).astype(np.float32)) + .1
+    picture = torch.tensor(RNG.random(shape).astype(np.float32)) + 0.1
     many = torch.cat([picture[None]] * 50)
-    with seeded(0): moved = augmented(many)
-    with seeded(0): again = augmented(many)
+    with seeded(0):
+        moved = augmented(many)
+    with seeded(0):
+        again = augmented(many)
     assert moved.shape == many.shape and torch.equal(moved, again)
     padded = F.pad(picture, (4,) * 4)
     height, width = shape[-2:]
-    ways = {padded[..., down:down + height, right:right + width].flip(-1 if mirror else ()).numpy().tobytes() for down in range(9) for right in range(9) for mirror in (0, 1)}
-    assert {one.numpy().tobytes() for one in moved} <= ways and len({one.numpy().tobytes() for one in moved}) > 30
+    ways = {
+        padded[..., down : down + height, right : right + width]
+        .flip(-1 if mirror else ())
+        .numpy()
+        .tobytes()
+        for down in range(9)
+        for right in range(9)
+        for mirror in (0, 1)
+    }
+    assert {one.numpy().tobytes() for one in moved} <= ways and len(
+        {one.numpy().tobytes() for one in moved}
+    ) > 30
 
 
 def test_a_network_for_pictures_says_so():
     for make in (densenet, face_network):
-        with pytest.raises(InputError, match="at least 16"): make((446,), 10)
+        with pytest.raises(InputError, match="at least 16"):
+            make((446,), 10)
 
 
 def test_large_records_are_asked_about_in_smaller_batches():
     sizes = []
+
     class Counting(nn.Module):
-        def __init__(self): super().__init__(); self.layer = nn.Linear(1, 2)
-        def forward(self, x): sizes.append(len(x)); return self.layer(x.flatten(1)[:, :1])
-    scores_of(Counting(), np.zeros((600, 64, 64), np.uint8)); scores_of(Counting(), np.zeros((1500, 446), np.float32))
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(1, 2)
+
+        def forward(self, x):
+            sizes.append(len(x))
+            return self.layer(x.flatten(1)[:, :1])
+
+    scores_of(Counting(), np.zeros((600, 64, 64), np.uint8))
+    scores_of(Counting(), np.zeros((1500, 446), np.float32))
     assert sizes == [256, 256, 88, 1024, 476]

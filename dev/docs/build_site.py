@@ -1,7 +1,8 @@
 """Build the documentation site from the notebooks' saved outputs, without running them and without a network.
 
-    python dev/docs/build_site.py [FOLDER]     into _docs/ when no folder is named; any warning of Sphinx's is an error
+python dev/docs/build_site.py [FOLDER]     into _docs/ when no folder is named; any warning of Sphinx's is an error
 """
+
 import ast
 import io
 import re
@@ -23,35 +24,65 @@ from readme import DIRECTIVE, directives  # noqa: E402
 
 NBS, LIBRARY = ROOT / "nbs", ROOT / "purification_nb"
 CHAPTER = re.compile(r"\b([Cc]hapters?) (\d+[a-z]?)\b((?:(?:, | and | or | to )(?:\d+[a-z]?)\b)*)")
-CODE = re.compile(r"(```.*?```|~~~.*?~~~|\$\$.*?\$\$|``.*?``|`[^`\n]+`|\$[^$\n]+\$|!?\[[^\]]*\]\([^)]*\))", re.S)
+CODE = re.compile(
+    r"(```.*?```|~~~.*?~~~|\$\$.*?\$\$|``.*?``|`[^`\n]+`|\$[^$\n]+\$|!?\[[^\]]*\]\([^)]*\))", re.S
+)
 
 
 # The reference: what the library's source says about itself
 
+
 def comments(source: str) -> dict[int, str]:
     """Give the comment at the end of each line that has one."""
-    return {token.start[0]: token.string.lstrip("# ").strip() for token in tokenize.generate_tokens(io.StringIO(source).readline)
-            if token.type == tokenize.COMMENT and token.line.strip() != token.string}
+    return {
+        token.start[0]: token.string.lstrip("# ").strip()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT and token.line.strip() != token.string
+    }
 
 
 def parameters(function: ast.FunctionDef, said: dict) -> tuple[list, str]:
     """Give (name, comment) of each parameter that has a line of its own, and the comment beside the result."""
-    every = [*function.args.posonlyargs, *function.args.args, *filter(None, [function.args.vararg]), *function.args.kwonlyargs, *filter(None, [function.args.kwarg])]
+    every = [
+        *function.args.posonlyargs,
+        *function.args.args,
+        *filter(None, [function.args.vararg]),
+        *function.args.kwonlyargs,
+        *filter(None, [function.args.kwarg]),
+    ]
     lines = [arg.lineno for arg in every]
-    explained = [(arg.arg, said[arg.lineno]) for arg in every if arg.lineno in said and lines.count(arg.lineno) == 1 and arg.lineno != function.lineno]
-    after = max([arg.end_lineno for arg in every] + [node.end_lineno for node in [*function.args.defaults, *filter(None, function.args.kw_defaults)]], default=function.lineno)
-    result = next((said[line] for line in range(after + 1, function.body[0].lineno) if line in said), "")
+    explained = [
+        (arg.arg, said[arg.lineno])
+        for arg in every
+        if arg.lineno in said and lines.count(arg.lineno) == 1 and arg.lineno != function.lineno
+    ]
+    after = max(
+        [arg.end_lineno for arg in every]
+        + [
+            node.end_lineno
+            for node in [*function.args.defaults, *filter(None, function.args.kw_defaults)]
+        ],
+        default=function.lineno,
+    )
+    result = next(
+        (said[line] for line in range(after + 1, function.body[0].lineno) if line in said), ""
+    )
     return explained, result
 
 
 def fields(explained: list, result: str = "") -> list[str]:
     """Write parameters and result as Sphinx's field list."""
-    return [f":param {name}: {escaped(text)}" for name, text in explained] + ([f":returns: {escaped(result)}"] if result else [])
+    return [f":param {name}: {escaped(text)}" for name, text in explained] + (
+        [f":returns: {escaped(result)}"] if result else []
+    )
 
 
 def escaped(text: str) -> str:
     """Keep a comment from being read as Markdown, its code apart."""
-    return "".join(part if i % 2 else re.sub(r"([*_$<>\[\]{}|])", r"\\\1", part) for i, part in enumerate(re.split(r"(`[^`]*`)", text)))
+    return "".join(
+        part if i % 2 else re.sub(r"([*_$<>\[\]{}|])", r"\\\1", part)
+        for i, part in enumerate(re.split(r"(`[^`]*`)", text))
+    )
 
 
 def docstring(node) -> str:
@@ -69,7 +100,8 @@ class Plain(ast.NodeTransformer):
 def signature(function: ast.FunctionDef, method: bool = False) -> str:
     """Write (parameters) -> result, without self."""
     arguments = ast.unparse(Plain().visit(function.args))
-    if method: arguments = re.sub(r"^(self|cls)(, |$)", "", arguments)
+    if method:
+        arguments = re.sub(r"^(self|cls)(, |$)", "", arguments)
     return f"({arguments})" + (f" -> {ast.unparse(function.returns)}" if function.returns else "")
 
 
@@ -89,17 +121,43 @@ def described_class(node: ast.ClassDef, said: dict) -> str:
     body, explained, head = [docstring(node), ""], [], ""
     if decorated(node, "dataclass"):
         held = [one for one in node.body if isinstance(one, ast.AnnAssign)]
-        head = "(" + ", ".join(ast.unparse(one.target) + (f"={ast.unparse(one.value)}" if one.value is not None and "field(" not in ast.unparse(one.value) else "") for one in held) + ")"
+        head = (
+            "("
+            + ", ".join(
+                ast.unparse(one.target)
+                + (
+                    f"={ast.unparse(one.value)}"
+                    if one.value is not None and "field(" not in ast.unparse(one.value)
+                    else ""
+                )
+                for one in held
+            )
+            + ")"
+        )
         explained = [(one.target.id, said[one.lineno]) for one in held if one.lineno in said]
     for one in node.body:
         if isinstance(one, ast.FunctionDef) and one.name == "__init__":
             head, explained = signature(one, True), parameters(one, said)[0]
     body += [*fields(explained), ""]
     for one in node.body:
-        if isinstance(one, ast.FunctionDef) and not one.name.startswith("_") and ast.get_docstring(one):
-            if decorated(one, "property"): body.append(directive("property", one.name, [docstring(one)], 3)); continue
+        if (
+            isinstance(one, ast.FunctionDef)
+            and not one.name.startswith("_")
+            and ast.get_docstring(one)
+        ):
+            if decorated(one, "property"):
+                body.append(directive("property", one.name, [docstring(one)], 3))
+                continue
             still = (":staticmethod:",) if decorated(one, "staticmethod") else ()
-            body.append(directive("method", one.name + signature(one, not still), [docstring(one), "", *fields(*parameters(one, said))], 3, still))
+            body.append(
+                directive(
+                    "method",
+                    one.name + signature(one, not still),
+                    [docstring(one), "", *fields(*parameters(one, said))],
+                    3,
+                    still,
+                )
+            )
     return directive("class", node.name + head, body, 4)
 
 
@@ -107,17 +165,51 @@ def reference(path: Path, chapter: str) -> str:
     """Write the page of one module."""
     source = path.read_text(encoding="utf-8")
     tree, said = ast.parse(source), comments(source)
-    public = next(ast.literal_eval(one.value) for one in tree.body if isinstance(one, ast.Assign) and one.targets[0].id == "__all__")
-    page = [f"# {path.stem}", "", docstring(tree).rstrip(".") + ".", "", f"Explained, shown and tested in [its chapter](../{chapter}).", "", f"```{{py:module}} purification_nb.{path.stem}\n```", ""]
+    public = next(
+        ast.literal_eval(one.value)
+        for one in tree.body
+        if isinstance(one, ast.Assign) and one.targets[0].id == "__all__"
+    )
+    page = [
+        f"# {path.stem}",
+        "",
+        docstring(tree).rstrip(".") + ".",
+        "",
+        f"Explained, shown and tested in [its chapter](../{chapter}).",
+        "",
+        f"```{{py:module}} purification_nb.{path.stem}\n```",
+        "",
+    ]
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name in public:
-            page.append(directive("function", node.name + signature(node), [docstring(node), "", *fields(*parameters(node, said))]))
-        elif isinstance(node, ast.ClassDef) and node.name in public: page.append(described_class(node, said))
+            page.append(
+                directive(
+                    "function",
+                    node.name + signature(node),
+                    [docstring(node), "", *fields(*parameters(node, said))],
+                )
+            )
+        elif isinstance(node, ast.ClassDef) and node.name in public:
+            page.append(described_class(node, said))
         elif isinstance(node, ast.Assign):
-            names = [name.id for target in node.targets for name in (target.elts if isinstance(target, ast.Tuple) else [target]) if isinstance(name, ast.Name)]
+            names = [
+                name.id
+                for target in node.targets
+                for name in (target.elts if isinstance(target, ast.Tuple) else [target])
+                if isinstance(name, ast.Name)
+            ]
             for name in (name for name in names if name in public):
                 value = ast.unparse(node.value)
-                page.append(directive("data", name, [escaped(said.get(node.lineno, ""))], options=(f":value: {value}",) if len(value) < 100 and len(names) == 1 else ()))
+                page.append(
+                    directive(
+                        "data",
+                        name,
+                        [escaped(said.get(node.lineno, ""))],
+                        options=(
+                            (f":value: {value}",) if len(value) < 100 and len(names) == 1 else ()
+                        ),
+                    )
+                )
     return "\n".join(page)
 
 
@@ -127,14 +219,23 @@ def public_names() -> dict[str, str]:
     for path in modules():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-                for name in ast.literal_eval(node.value): where.setdefault(name, []).append(path.stem)
-    return {name: f"purification_nb.{places[0]}.{name}" for name, places in where.items() if len(places) == 1}
+                for name in ast.literal_eval(node.value):
+                    where.setdefault(name, []).append(path.stem)
+    return {
+        name: f"purification_nb.{places[0]}.{name}"
+        for name, places in where.items()
+        if len(places) == 1
+    }
 
 
 def modules() -> list[Path]:
     """List the library's modules, in the order of their chapters."""
     files = {path.stem: path for path in LIBRARY.glob("*.py") if not path.name.startswith("_")}
-    return [files[path.stem.split("_", 1)[1]] for path in chapters() if path.stem.split("_", 1)[1] in files]
+    return [
+        files[path.stem.split("_", 1)[1]]
+        for path in chapters()
+        if path.stem.split("_", 1)[1] in files
+    ]
 
 
 def chapters() -> list[Path]:
@@ -144,38 +245,58 @@ def chapters() -> list[Path]:
 
 # The pages: the notebooks as readers should see them
 
+
 def linked(text: str, here: Path, names: dict) -> str:
     """Link what the prose names: chapters by number, and the library's functions and classes."""
     numbers = {path.stem.split("_")[0].lstrip("0") or "0": path for path in chapters()}
     back = "../" * len(here.relative_to(NBS).parts[:-1])
+
     def link(words, number):
         path = numbers.get(number)
         return words if path is None or path == here else f"[{words}]({back}{path.name})"
+
     def chapter(match):
         more = re.sub(r"\d+[a-z]?", lambda number: link(number[0], number[0]), match[3])
         return link(f"{match[1]} {match[2]}", match[2]) + more
+
     def part(i, piece):
-        if not i % 2: return CHAPTER.sub(chapter, piece)
+        if not i % 2:
+            return CHAPTER.sub(chapter, piece)
         name = piece.strip("`")
-        return f"{{py:obj}}`~{names[name]}`" if re.fullmatch(r"`\w+`", piece) and name in names else piece
+        return (
+            f"{{py:obj}}`~{names[name]}`"
+            if re.fullmatch(r"`\w+`", piece) and name in names
+            else piece
+        )
+
     lines = "".join(part(i, piece) for i, piece in enumerate(CODE.split(text))).split("\n")
-    return "\n".join(plain if plain.startswith("#") else rich for plain, rich in zip(text.split("\n"), lines)) if len(lines) == len(text.split("\n")) else text
+    return (
+        "\n".join(
+            plain if plain.startswith("#") else rich for plain, rich in zip(text.split("\n"), lines)
+        )
+        if len(lines) == len(text.split("\n"))
+        else text
+    )
 
 
 def for_readers(nb, path: Path, names: dict):
     """Strip nbdev's directives, drop what they hide, and link what the prose names."""
     cells = []
     for cell in nb.cells:
-        if cell.cell_type == "raw": continue
+        if cell.cell_type == "raw":
+            continue
         if cell.cell_type == "markdown":
             cell.source = linked(cell.source, path, names)
             cells.append(cell)
             continue
         says = directives(cell)
         cell.source = DIRECTIVE.sub("", cell.source).strip("\n")
-        if "hide" in says or says.get("include") == "false" or not cell.source: continue
-        if says.get("output") == "false": cell.outputs = []
-        if says.get("echo") == "false": cell.metadata["tags"] = ["remove-input"]
+        if "hide" in says or says.get("include") == "false" or not cell.source:
+            continue
+        if says.get("output") == "false":
+            cell.outputs = []
+        if says.get("echo") == "false":
+            cell.metadata["tags"] = ["remove-input"]
         cells.append(cell)
     nb.cells = cells
     nb.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
@@ -186,18 +307,32 @@ def titled(path: Path) -> str:
     """Give a line of a table of contents."""
     title = re.search(r"^# (.*)", nbformat.read(path, as_version=4).cells[0].source, re.M)
     number = path.stem.split("_")[0] if path.name[0].isdigit() else ""
-    return f"{number} {title[1] if title else path.stem}".strip() + f" <{path.relative_to(NBS).with_suffix('').as_posix()}>"
+    return (
+        f"{number} {title[1] if title else path.stem}".strip()
+        + f" <{path.relative_to(NBS).with_suffix('').as_posix()}>"
+    )
 
 
 def contents(caption: str, entries: list) -> str:
     """Write a table of contents for the sidebar."""
-    return "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *entries, "```", ""]) if entries else ""
+    return (
+        "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *entries, "```", ""])
+        if entries
+        else ""
+    )
 
 
 def linked_files(nb, path: Path) -> list[str]:
     """List what a notebook links to beside it that is no notebook."""
-    targets = re.findall(r"\]\(([^)\s#:]+)\)", "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown"))
-    return [target for target in targets if not target.endswith(".ipynb") and (path.parent / target).is_file()]
+    targets = re.findall(
+        r"\]\(([^)\s#:]+)\)",
+        "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown"),
+    )
+    return [
+        target
+        for target in targets
+        if not target.endswith(".ipynb") and (path.parent / target).is_file()
+    ]
 
 
 def write_pages(into: Path) -> None:
@@ -208,30 +343,69 @@ def write_pages(into: Path) -> None:
         page.parent.mkdir(parents=True, exist_ok=True)
         nb = for_readers(nbformat.read(path, as_version=4), path, names)
         if path == NBS / "index.ipynb":
-            parts = {"Chapters": [titled(one) for one in chapters()], "How-to": [titled(one) for one in every if one.parent.name == "tutorials"],
-                     "More": [titled(one) for one in every if one not in chapters() and one.parent.name != "tutorials" and one != path] + sorted({target for target in linked_files(nb, path) if target.endswith(".md")}),
-                     "Reference": [f"api/{one.stem}" for one in modules()]}
-            nb.cells.append(nbformat.v4.new_markdown_cell("\n".join(contents(caption, entries) for caption, entries in parts.items())))
+            parts = {
+                "Chapters": [titled(one) for one in chapters()],
+                "How-to": [titled(one) for one in every if one.parent.name == "tutorials"],
+                "More": (
+                    [
+                        titled(one)
+                        for one in every
+                        if one not in chapters() and one.parent.name != "tutorials" and one != path
+                    ]
+                    + sorted(
+                        {target for target in linked_files(nb, path) if target.endswith(".md")}
+                    )
+                ),
+                "Reference": [f"api/{one.stem}" for one in modules()],
+            }
+            nb.cells.append(
+                nbformat.v4.new_markdown_cell(
+                    "\n".join(contents(caption, entries) for caption, entries in parts.items())
+                )
+            )
         nbformat.write(nb, page)
         for target in linked_files(nb, path):
             (page.parent / target).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path.parent / target, page.parent / target)
     (into / "api").mkdir()
     of_module = {path.stem.split("_", 1)[1]: path.name for path in chapters()}
-    for path in modules(): (into / "api" / f"{path.stem}.md").write_text(reference(path, of_module[path.stem]), encoding="utf-8")
+    for path in modules():
+        (into / "api" / f"{path.stem}.md").write_text(
+            reference(path, of_module[path.stem]), encoding="utf-8"
+        )
 
 
 def build(into: Path) -> None:
     """Build the site in a new folder, and put it in place when it is whole."""
     into = Path(into).resolve()
-    if into.exists() and any(into.iterdir()) and not (into / "searchindex.js").exists(): sys.exit(f"{into} holds something that is not this site; name another folder")
+    if into.exists() and any(into.iterdir()) and not (into / "searchindex.js").exists():
+        sys.exit(f"{into} holds something that is not this site; name another folder")
     with tempfile.TemporaryDirectory() as folder:
         pages, site = Path(folder, "pages"), Path(folder, "site")
         pages.mkdir()
         write_pages(pages)
-        done = subprocess.run([sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-c", HERE, "-d", Path(folder, "doctrees"), pages, site])
-        if done.returncode: sys.exit(f"the site has the faults above and was not built; {into} is left as it was")
-        for template in Path(site, "_static").glob("*webpack-macros.html"): template.unlink()  # the theme's own, no page
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "sphinx",
+                "-W",
+                "--keep-going",
+                "-q",
+                "-b",
+                "html",
+                "-c",
+                HERE,
+                "-d",
+                Path(folder, "doctrees"),
+                pages,
+                site,
+            ]
+        )
+        if done.returncode:
+            sys.exit(f"the site has the faults above and was not built; {into} is left as it was")
+        for template in Path(site, "_static").glob("*webpack-macros.html"):
+            template.unlink()  # the theme's own, no page
         shutil.rmtree(into, ignore_errors=True)
         shutil.copytree(site, into)
 

@@ -1,4 +1,5 @@
 """Sphinx's settings; build_site.py writes the pages that it reads."""
+
 import sys
 from configparser import ConfigParser
 from pathlib import Path
@@ -15,8 +16,10 @@ author = copyright = cfg["author"]
 version = release = cfg["version"]
 
 extensions = ["myst_nb", "sphinx.ext.mathjax", "mathml"]
-html_math_renderer = "mathml"  # browsers draw it themselves, where MathJax would come over the network
-nb_execution_mode = "off"      # the outputs are those saved in the notebooks
+html_math_renderer = (  # browsers draw it themselves, where MathJax would come over the network
+    "mathml"
+)
+nb_execution_mode = "off"  # the outputs are those saved in the notebooks
 myst_enable_extensions = ["dollarmath", "amsmath", "fieldlist"]
 myst_heading_anchors = 3
 add_module_names = False
@@ -27,4 +30,9 @@ html_theme = "sphinx_book_theme"
 html_title = cfg["title"]
 html_favicon = "favicon.svg"
 html_copy_source = html_show_sourcelink = False
-html_theme_options = {"use_download_button": False, "show_toc_level": 2, "show_navbar_depth": 1, "home_page_in_toc": True}
+html_theme_options = {
+    "use_download_button": False,
+    "show_toc_level": 2,
+    "show_navbar_depth": 1,
+    "home_page_in_toc": True,
+}

@@ -1,4 +1,5 @@
 """Formulas as MathML, made while the site is built."""
+
 import re
 from xml.sax.saxutils import escape
 
@@ -11,9 +12,14 @@ MISSING = {r"\arg": r"\operatorname{arg}"}  # commands that the converter does n
 
 def convert(node, display: str = "inline") -> str:
     """Turn a formula into MathML; a command that nobody understands is a fault of the page."""
-    text = re.sub(r"\\[A-Za-z]+", lambda command: MISSING.get(command[0], command[0]), node.astext())
+    text = re.sub(
+        r"\\[A-Za-z]+", lambda command: MISSING.get(command[0], command[0]), node.astext()
+    )
     made = converter.convert(text, display=display)
-    if "\\" in made: getLogger(__name__).warning("cannot write this formula as MathML: %s", node.astext(), location=node)
+    if "\\" in made:
+        getLogger(__name__).warning(
+            "cannot write this formula as MathML: %s", node.astext(), location=node
+        )
     return made
 
 
@@ -25,7 +31,9 @@ def inline(translator, node):
 
 def block(translator, node):
     """Write a formula on lines of its own, and its number where it has one."""
-    number = f'<span class="eqno">({escape(str(node["number"]))})</span>' if node.get("number") else ""
+    number = (
+        f'<span class="eqno">({escape(str(node["number"]))})</span>' if node.get("number") else ""
+    )
     translator.body.append(f'<div class="math">{number}{convert(node, "block")}</div>')
     raise nodes.SkipNode
 

@@ -1,4 +1,5 @@
 """Start kernels as forks of one process that has the heavy imports done: nine of ten seconds of a graded notebook are imports."""
+
 import multiprocessing
 import os
 import sys
@@ -7,7 +8,17 @@ import time
 
 import jupyter_client.provisioning.local_provisioner as provisioner
 
-HEAVY = ["torch._dynamo", "sklearn.ensemble", "sklearn.neural_network", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "pandas", "ipykernel.ipkernel", "purification_nb.shadows", "purification_nb.inversion"]
+HEAVY = [
+    "torch._dynamo",
+    "sklearn.ensemble",
+    "sklearn.neural_network",
+    "matplotlib.pyplot",
+    "matplotlib_inline.backend_inline",
+    "pandas",
+    "ipykernel.ipkernel",
+    "purification_nb.shadows",
+    "purification_nb.inversion",
+]
 
 
 def _end_with(parent):
@@ -19,7 +30,9 @@ def _kernel(arguments, folder, environment):
     from ipykernel import kernelapp
 
     os.setsid()
-    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+    threading.Thread(
+        target=_end_with, args=(multiprocessing.parent_process(),), daemon=True
+    ).start()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -30,20 +43,27 @@ def _kernel(arguments, folder, environment):
 
 class Forked:
     """What the provisioner wants of a process."""
+
     stdin = stdout = stderr = None
 
     def __init__(self, process):
         self.process, self.pid = process, process.pid
 
-    def poll(self): return self.process.exitcode
+    def poll(self):
+        return self.process.exitcode
 
-    def wait(self): self.process.join(); return self.process.exitcode
+    def wait(self):
+        self.process.join()
+        return self.process.exitcode
 
-    def send_signal(self, number): os.kill(self.pid, number)
+    def send_signal(self, number):
+        os.kill(self.pid, number)
 
-    def kill(self): self.process.kill()
+    def kill(self):
+        self.process.kill()
 
-    def terminate(self): self.process.terminate()
+    def terminate(self):
+        self.process.terminate()
 
 
 def use_warm_kernels():
@@ -53,12 +73,20 @@ def use_warm_kernels():
 
     def launch(command, cwd=None, env=None, **_):
         main = sys.modules["__main__"]
-        hidden, main.__file__ = getattr(main, "__file__", None), None  # else the fork would import this program
-        environment = {name: value for name, value in (env or os.environ).items() if name != "JPY_PARENT_PID"}
-        process = server.Process(target=_kernel, args=(command[command.index("-f"):], cwd or os.getcwd(), environment))
+        hidden, main.__file__ = (
+            getattr(main, "__file__", None),
+            None,
+        )  # else the fork would import this program
+        environment = {
+            name: value for name, value in (env or os.environ).items() if name != "JPY_PARENT_PID"
+        }
+        process = server.Process(
+            target=_kernel, args=(command[command.index("-f") :], cwd or os.getcwd(), environment)
+        )
         process.start()
         main.__file__ = hidden
-        while process.is_alive() and os.getpgid(process.pid) != process.pid: time.sleep(.01)  # signals go to its group: it must have its own
+        while process.is_alive() and os.getpgid(process.pid) != process.pid:
+            time.sleep(0.01)  # signals go to its group: it must have its own
         return Forked(process)
 
     provisioner.launch_kernel = launch
