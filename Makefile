@@ -7,6 +7,8 @@ DEV := $(VENV)/dev.stamp
 # uv takes under a third of pip's time (39 s for 140); where only pip is told of a registry, pip does it.
 WANTED = $(BIN)/python -m pip install -q -c constraints.txt uv && $(BIN)/uv pip install --compile-bytecode --python $(BIN)/python -c constraints.txt $(1) || $(BIN)/python -m pip install -c constraints.txt $(1)
 
+LOOKED_AT := nbs purification_nb tests dev benchmarks setup.py
+
 # Trained models are kept here, so that a second run need not train again.
 export PURIFICATION_NB_CACHE ?= $(CURDIR)/.cache
 # The project's own machines have the true data files next door; elsewhere the library finds or fetches its own.
@@ -16,7 +18,7 @@ export PURIFICATION_NB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help demo test test-slow test-oldest notebooks reproduce export readme docs wheel bench course clean-cache
+.PHONY: help demo format test test-slow test-oldest notebooks reproduce export readme docs wheel bench course clean-cache
 .DEFAULT_GOAL := help
 
 help: ## list the goals
@@ -27,8 +29,11 @@ demo: $(RUNTIME) ## install the library and audit digit_pairs, three seeds; the 
 
 # One notebook a core is enough: inside them joblib works in the same process (and leaves no idle workers to wait for).
 test: export OMP_NUM_THREADS := 1
-test: $(DEV) ## all that must hold: library = export, every notebook's cells, tests/
+test: $(DEV) ## all that must hold: library = export, one look, types, every notebook's cells, tests/
 	@$(BIN)/python dev/notebooks.py exported
+	$(BIN)/ruff format --check -q $(LOOKED_AT)
+	$(BIN)/ruff check -q $(LOOKED_AT)
+	$(BIN)/mypy
 	LOKY_MAX_CPU_COUNT=1 $(BIN)/python dev/bounded.py 1500 $(BIN)/nbdev_test --n_workers 2 --timing
 	$(BIN)/pytest tests/ -q -n 2 --dist loadfile --durations 15
 
@@ -54,8 +59,12 @@ notebooks: export OMP_NUM_THREADS := 1
 notebooks: $(DEV) ## run every notebook in place and save its outputs; NB=nbs/04_membership.ipynb for one
 	$(BIN)/python dev/notebooks.py run $(NB)
 
+format: $(DEV) ## give notebooks, library, tests and tools their one look (ruff)
+	$(BIN)/ruff check -q --fix-only $(LOOKED_AT)
+	$(BIN)/ruff format -q $(LOOKED_AT)
+
 export: $(DEV) ## write purification_nb/ from the notebooks
-	$(BIN)/nbdev_export
+	$(BIN)/python dev/export.py
 
 readme: $(DEV) ## write README.md from nbs/index.ipynb
 	$(BIN)/python dev/readme.py

@@ -17,18 +17,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from purification_nb.adversarial_model import PurifierI
-from purification_nb.classifiers import MLPTarget, Predictor, scores_of
-from purification_nb.data import Records, check_scores, data_folder, digit_pairs, split_records
-from purification_nb.discriminator import PurifierIAndII, PurifierII
-from purification_nb.purifier import (
-    PurifierDefence,
-    choose_training,
-    keep_labels,
-    limit_decimals,
-    paper_training,
-)
-from purification_nb.training import adam, fit, minimise, one_thread, seeded
+from purification_nb.defences.players import PurifierI
+from purification_nb.service import Predictor, scores_of
+from purification_nb.targets import MLPTarget
+from purification_nb.downloads import data_folder
+from purification_nb.records import Records, check_scores
+from purification_nb.splits import digit_pairs, split_records
+from purification_nb.defences.players import PurifierIAndII, PurifierII
+from purification_nb.defences.publishing import keep_labels, limit_decimals
+from purification_nb.defences.purifier import PurifierDefence, choose_training, paper_training
+from purification_nb.cache import one_thread
+from purification_nb.training import adam, fit, minimise, seeded
 
 ROUNDS, SIZES, BUDGET = 3, (1, 64, 1024, 10000), 6.0  # BUDGET: seconds of repetitions for each size
 TIMED = 5  # epochs that are timed; a purifier's last training takes the same time every epoch, so this is scaled to the epochs it has

@@ -13,10 +13,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from purification_nb.classifiers import MLPTarget, mlp
-from purification_nb.data import digit_pairs, join
-from purification_nb.shadows import draw_halves
-from purification_nb.training import one_thread, seeded, side_by_side
+from purification_nb.networks import mlp
+from purification_nb.targets import MLPTarget
+from purification_nb.records import join
+from purification_nb.splits import digit_pairs
+from purification_nb.attacks.shadows import draw_halves
+from purification_nb.cache import one_thread, side_by_side
+from purification_nb.training import seeded
 
 COUNT, ROUNDS, STACK = 32, 3, 4
 TARGET = MLPTarget()

@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
-from purification_nb.classifiers import mlp
-from purification_nb.purifier import Purifier, load_purifier, purifier_sizes, save_purifier
-from purification_nb.score_files import ROWS, purify_file
-from purification_nb.training import one_thread, seeded
+from purification_nb.networks import mlp
+from purification_nb.defences.purifier import Purifier, load_purifier, purifier_sizes, save_purifier
+from purification_nb.audit.score_files import ROWS
+from purification_nb.audit.streams import purify_file
+from purification_nb.cache import one_thread
+from purification_nb.training import seeded
 
 FEW, MANY, K = 100_000, 1_000_000, 100
 NAMES = [f"score_{i}" for i in range(K)]

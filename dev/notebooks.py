@@ -19,6 +19,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import nbformat
+from export import export
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = "purification_nb"
@@ -159,16 +160,6 @@ def problems(path: Path) -> list[str]:
     return found
 
 
-def export(into: Path, root: Path = ROOT) -> Path:
-    """Export a copy of the notebooks under `into` and give the folder of the fresh library."""
-    shutil.copy(root / "settings.ini", into)
-    shutil.copytree(root / "nbs", into / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    # nbdev exports nothing, and says nothing, where IN_TEST is set
-    env = {name: value for name, value in os.environ.items() if name != "IN_TEST"}
-    subprocess.run([Path(sys.executable).with_name("nbdev_export")], cwd=into, env=env, check=True)
-    return into / LIBRARY
-
-
 def differences(library: Path, fresh: Path) -> list[str]:
     """Name the modules that are not byte for byte the same in both folders."""
 
@@ -207,7 +198,7 @@ def main() -> None:
         sys.exit("\n".join(wrong) if wrong else 0)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            changed = differences(ROOT / LIBRARY, export(Path(folder)))
+            changed = differences(ROOT / LIBRARY, export(ROOT, Path(folder)))
         if changed:
             sys.exit(
                 f"{LIBRARY}/ is not what the notebooks export ({', '.join(changed)}).\nThe"

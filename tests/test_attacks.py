@@ -8,16 +8,11 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
-from purification_nb import audit as module
-from purification_nb.baselines import one_hot
-from purification_nb.classifiers import MLPTarget, Recipe, knowledge_of
-from purification_nb.data import Records, Split, digits, join, load, refused
-from purification_nb.membership import ATTACKS, NSH, evaluate
-from purification_nb.purifier import PurifierDefence
-from purification_nb.shadows import (
-    SHADOW_ATTACKS,
-    LiRA,
-    Mlleaks,
+from purification_nb.adversary import knowledge_of
+from purification_nb.attacks.catalogue import ATTACKS
+from purification_nb.attacks.membership import NSH
+from purification_nb.attacks.shadow_attacks import SHADOW_ATTACKS, LiRA, Mlleaks
+from purification_nb.attacks.shadows import (
     Shadows,
     draw_halves,
     log_odds,
@@ -25,6 +20,15 @@ from purification_nb.shadows import (
     rehearsals,
     rehearsed_normal,
 )
+from purification_nb.audit import run
+from purification_nb.datasets import digits, load
+from purification_nb.defences.baselines import one_hot
+from purification_nb.defences.purifier import PurifierDefence
+from purification_nb.evaluation import evaluate
+from purification_nb.records import Records, join, refused
+from purification_nb.service import Recipe
+from purification_nb.splits import Split
+from purification_nb.targets import MLPTarget
 
 ASKS_ONCE = [name for name, make in ATTACKS.items() if not make().repeated]
 BLIND = {
@@ -56,7 +60,7 @@ def found(request):
         patch = pytest.MonkeyPatch()
         patch.setenv("PURIFICATION_NB_DATA", str(folder))
         request.addfinalizer(patch.undo)
-    return module.audit(
+    return run.audit(
         name,
         "none,one_hot,constant_per_label",
         NAMES,
@@ -276,7 +280,7 @@ def test_an_attack_that_cannot_apply_says_so_in_the_table():
             flat.heldout_nonmembers,
         )
     ]
-    table = module.audit(
+    table = run.audit(
         Split(*parts, name="flat"),
         "none",
         "label,label_only_shift,label_only_noise",
@@ -322,7 +326,7 @@ def test_a_cluster_gives_the_same_scores(tmp_path, monkeypatch):
         Recipe(SMALL)
     )
     table = lambda jobs: (
-        module.audit(
+        run.audit(
             "digits",
             "none,one_hot",
             "label,lira_offline,mlleaks_1",

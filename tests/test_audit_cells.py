@@ -5,20 +5,17 @@ import json
 import numpy as np
 import pytest
 
-import purification_nb.audit as module
 from purification_nb import card
-from purification_nb.audit import (
-    DEFENCES,
-    RECIPES,
-    audit,
-    load_results,
-    recipe_called,
-    save_results,
-)
-from purification_nb.baselines import ReleaseBelow
-from purification_nb.classifiers import MLPTarget, Recipe
-from purification_nb.data import InputError
-from purification_nb.training_defences import Regularised
+from purification_nb.attacks import catalogue
+from purification_nb.audit import cells, figures, report
+from purification_nb.audit.report import load_results, save_results
+from purification_nb.audit.run import audit
+from purification_nb.defences.baselines import ReleaseBelow
+from purification_nb.defences.catalogue import CATALOGUE, RECIPES, recipe_called
+from purification_nb.defences.in_training import Regularised
+from purification_nb.records import InputError
+from purification_nb.service import Recipe
+from purification_nb.targets import MLPTarget
 
 QUICK = dict(data="digits", attacks="label,confidence", seeds=1, jobs=1, progress=False)
 
@@ -27,13 +24,13 @@ QUICK = dict(data="digits", attacks="label,confidence", seeds=1, jobs=1, progres
 def counted(monkeypatch, tmp_path):
     """A cache of its own, and a list of the recipes that were measured."""
     monkeypatch.setenv("PURIFICATION_NB_CACHE", str(tmp_path / "cache"))
-    measured, cell = [], module._cell
+    measured, cell = [], cells._cell
 
     def watched(split, recipe, *rest):
         measured.append(recipe.name)
         return cell(split, recipe, *rest)
 
-    monkeypatch.setattr(module, "_cell", watched)
+    monkeypatch.setattr(cells, "_cell", watched)
     return measured, tmp_path / "cache"
 
 
@@ -56,22 +53,22 @@ def test_a_second_audit_measures_what_is_missing(counted):
     assert np.array_equal(
         again.shown["one_hot"]["scored"][0].scores, first.shown["one_hot"]["scored"][0].scores
     )
-    assert module.figures(again).keys() == module.figures(first).keys()
+    assert figures.figures(again).keys() == figures.figures(first).keys()
 
 
 def test_an_interrupted_audit_goes_on(counted, monkeypatch):
     measured, _ = counted
-    watched = module._cell
+    watched = cells._cell
 
     def stop_at_the_second(split, recipe, *rest):
         if recipe.name == "one_hot":
             raise KeyboardInterrupt
         return watched(split, recipe, *rest)
 
-    monkeypatch.setattr(module, "_cell", stop_at_the_second)
+    monkeypatch.setattr(cells, "_cell", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         audit(recipes="none,one_hot", **QUICK)
-    monkeypatch.setattr(module, "_cell", watched)
+    monkeypatch.setattr(cells, "_cell", watched)
     audit(recipes="none,one_hot", **QUICK)
     assert measured == ["none", "one_hot"]
 
@@ -129,7 +126,7 @@ def test_a_recipe_that_fails_leaves_the_others_their_rows(counted, tmp_path):
     )
     assert "ValueError: no such luck" in found.failure("broken") and found.failure("none") is None
     assert any(sentence.startswith("broken: not measured") for sentence in found.sentences())
-    module.save(found, tmp_path / "report")
+    report.save(found, tmp_path / "report")
     assert "no such luck" in (tmp_path / "report" / "report.html").read_text()
     assert load_results(save_results(found, tmp_path / "some.json")).failure(
         "broken"
@@ -143,7 +140,7 @@ def test_where_all_fail_the_reason_is_raised(counted):
 
 def test_an_attack_that_broke_is_tried_again(counted, monkeypatch):
     measured, folder = counted
-    kept = module.ATTACKS["confidence"]
+    kept = catalogue.ATTACKS["confidence"]
 
     def unlucky():
         raise MemoryError("for once")
@@ -176,7 +173,7 @@ def test_the_names_of_the_design():
         "purifier_i",
         "purifier_ii",
         "purifier_i_ii",
-        "purifier_best",
+        "imitation",
         "memguard",
         "min_max",
         "model_stacking",
@@ -186,7 +183,7 @@ def test_the_names_of_the_design():
         "label_smoothing",
         "early_stopping",
     }
-    assert all(recipe_called(name).name == name for name in RECIPES) and set(DEFENCES) < set(
+    assert all(recipe_called(name).name == name for name in RECIPES) and set(CATALOGUE) < set(
         RECIPES
     )
 
@@ -241,6 +238,7 @@ def test_a_card_never_fills_in(counted, monkeypatch, tmp_path):
 
 def test_the_command_checks_before_it_works(tmp_path):
     from typer.testing import CliRunner
+
     from purification_nb.cli import app
 
     wrong = CliRunner().invoke(

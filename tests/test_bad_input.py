@@ -11,20 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from purification_nb import data, purifier
-from purification_nb.audit import audit, check_writable
-from purification_nb.baselines import one_hot
-from purification_nb.classifiers import MLPTarget, Predictor, Recipe
-from purification_nb.data import (
-    InputError,
-    Records,
-    Scored,
-    Split,
-    check_scores,
-    load,
-    split_records,
-    split_sets,
-)
+from purification_nb import downloads
+from purification_nb.audit.run import audit
+from purification_nb.datasets import load
+from purification_nb.defences import purifier
+from purification_nb.defences.baselines import one_hot
+from purification_nb.files import check_writable
+from purification_nb.records import InputError, Records, Scored, check_scores
+from purification_nb.service import Predictor, Recipe
+from purification_nb.splits import Split, split_records, split_sets
+from purification_nb.targets import MLPTarget
 
 RNG = np.random.default_rng(0)
 COMMAND = Path(sys.executable).with_name("purification-nb")
@@ -170,7 +166,7 @@ def served(tmp_path, monkeypatch):
     handler.log_message = lambda *_: None
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(data, "ARCHIVE_SOURCE", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setattr(downloads, "ARCHIVE_SOURCE", f"http://127.0.0.1:{server.server_port}/")
     monkeypatch.setenv("PURIFICATION_NB_DATA", str(tmp_path / "data"))
     yield folder
     server.shutdown()
@@ -216,7 +212,7 @@ def test_an_out_that_others_own_is_noticed_first(tmp_path):
         f" check_writable({str(locked / 'report')!r})))"
     )
     # imports come after giving up root, so the library must be readable to everyone; where it is not, they come before
-    code = "import purification_nb.audit\n" + code
+    code = "import purification_nb.audit.run\n" + code
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "cannot write" in done.stdout, done.stderr
 

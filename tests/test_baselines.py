@@ -5,7 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from purification_nb.baselines import (
+from purification_nb.datasets import digits
+from purification_nb.defences.baselines import (
     RandomNoise,
     ReleaseBelow,
     Rounding,
@@ -14,14 +15,15 @@ from purification_nb.baselines import (
     constant_per_label,
     one_hot,
 )
-from purification_nb.classifiers import MLPTarget, Recipe
-from purification_nb.data import InputError, Scored, check_scores, digits
+from purification_nb.records import InputError, Scored, check_scores
 from purification_nb.scores import (
     calibration_error,
     distortion,
     negative_log_likelihood,
     plot_reliability,
 )
+from purification_nb.service import Recipe
+from purification_nb.targets import MLPTarget
 
 STRENGTHS = {
     "rounding": [Rounding(d) for d in (15, 6, 3, 2, 1, 0)],

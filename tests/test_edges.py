@@ -5,12 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from purification_nb import audit as module
-from purification_nb.baselines import one_hot
-from purification_nb.classifiers import MLPTarget, Recipe
-from purification_nb.data import Records, digits, split_sets
-from purification_nb.inversion import mean_with_interval, reidentified
-from purification_nb.purifier import PurifierDefence, keep_labels, limit_decimals
+from purification_nb.attacks.reconstructions import reidentified
+from purification_nb.audit import measure, report, run
+from purification_nb.datasets import digits
+from purification_nb.defences.baselines import one_hot
+from purification_nb.defences.publishing import keep_labels, limit_decimals
+from purification_nb.defences.purifier import PurifierDefence
+from purification_nb.evaluation import mean_with_interval
+from purification_nb.records import Records
+from purification_nb.service import Recipe
+from purification_nb.splits import split_sets
+from purification_nb.targets import MLPTarget
 
 TARGET = MLPTarget((16,), epochs=3)
 
@@ -23,7 +28,7 @@ def sets(n1, n2, n3, k=3, shape=(4, 4)):
 
 
 def test_far_fewer_nonmembers_than_members(tmp_path):
-    found = module.audit(
+    found = run.audit(
         sets(240, 60, 42),
         "none,purifier_keep_label",
         seeds=1,
@@ -32,7 +37,7 @@ def test_far_fewer_nonmembers_than_members(tmp_path):
         progress=False,
     )
     assert any("unmeasured" in sentence for sentence in found.sentences())
-    rows = json.loads((module.save(found, tmp_path) / "audit.json").read_text())["rows"]
+    rows = json.loads((report.save(found, tmp_path) / "audit.json").read_text())["rows"]
     assert any(
         r["metric"] == "reidentified_nonmembers" and "no label has 10" in (r["error"] or "")
         for r in rows
@@ -42,32 +47,32 @@ def test_far_fewer_nonmembers_than_members(tmp_path):
 
 @pytest.mark.parametrize("attacks", ["inversion", "label"])
 def test_one_kind_of_attack_alone(attacks, tmp_path):
-    found = module.audit(
+    found = run.audit(
         sets(120, 60, 120), "none,one_hot", attacks, seeds=1, target=TARGET, jobs=1, progress=False
     )
-    assert (module.save(found, tmp_path) / "report.html").exists() and len(found.summary()) == 2
+    assert (report.save(found, tmp_path) / "report.html").exists() and len(found.summary()) == 2
 
 
 def test_two_classes_and_vectors(tmp_path):
     data = sets(120, 60, 120, 2, (7,))
-    near = module.audit(
+    near = run.audit(
         data, "none,purifier", "label,neighbours", seeds=1, target=TARGET, jobs=1, progress=False
     )
     assert all(
         0 <= near.value(recipe, "accuracy", "neighbours") <= 1 for recipe in ("none", "purifier")
     )
-    found = module.audit(
+    found = run.audit(
         data, "all", "label,confidence,inversion", seeds=1, target=TARGET, jobs=1, progress=False
     )
     assert (
         found.summary()["strongest attack"].notna().all()
-        and (module.save(found, tmp_path) / "report.html").exists()
+        and (report.save(found, tmp_path) / "report.html").exists()
     )
 
 
 def test_a_failing_inversion_is_written_down(monkeypatch):
-    monkeypatch.setattr(module, "evaluate_inversion", lambda *_: 1 / 0)
-    found = module.audit(
+    monkeypatch.setattr(measure, "evaluate_inversion", lambda *_: 1 / 0)
+    found = run.audit(
         sets(120, 60, 120),
         "none",
         "label,inversion",
@@ -89,7 +94,7 @@ def test_recipes_with_awkward_names():
         Recipe(TARGET, one_hot, "mine (v2)"),
         Recipe(TARGET, one_hot, "mine", "strength=2"),
     ]
-    found = module.audit(
+    found = run.audit(
         sets(120, 60, 120), plans, "label", seeds=np.arange(1), jobs=1, progress=False
     )
     assert found.summary()["strongest attack"].notna().all() and found.recipes == [

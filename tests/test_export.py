@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from purification_nb.classifiers import MLPTarget, Recipe
-from purification_nb.data import digits
-from purification_nb.purifier import PurifierDefence
+from purification_nb.datasets import digits
+from purification_nb.defences.purifier import PurifierDefence
+from purification_nb.service import Recipe
+from purification_nb.targets import MLPTarget
 
 ROWS = {"scores": {0: torch.export.Dim("n")}}
 FORMS = [(keep, decimals) for keep in (False, True) for decimals in (None, 1, 2)]

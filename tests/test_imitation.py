@@ -5,19 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from purification_nb.classifiers import MLPTarget, Recipe
-from purification_nb.data import InputError, Records, Scored, digits, refused, split_sets
-from purification_nb.imitation import (
-    EDGES,
-    ImitationDefence,
-    leak_of,
-    load_imitation,
-    put_together,
-    save_imitation,
-    sureness,
-    take_apart,
-    transport,
-)
+from purification_nb.datasets import digits
+from purification_nb.defences.answer_parts import put_together, take_apart
+from purification_nb.defences.imitation import ImitationDefence, load_imitation, save_imitation
+from purification_nb.defences.optimum import EDGES, leak_of, sureness, transport
+from purification_nb.records import InputError, Records, Scored, refused
+from purification_nb.service import Recipe
+from purification_nb.splits import split_sets
+from purification_nb.targets import MLPTarget
 from purification_nb.training import keyed_uniform
 
 TARGET = MLPTarget((16,), epochs=3)

@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from purification_nb.classifiers import MLPTarget, Recipe
-from purification_nb.data import InputError, digits
-from purification_nb.memguard import MemGuard, judge, noise_for_many, noise_for_one
+from purification_nb.datasets import digits
+from purification_nb.defences.memguard import MemGuard, judge, noise_for_many, noise_for_one
+from purification_nb.records import InputError
+from purification_nb.service import Recipe
+from purification_nb.targets import MLPTarget
 
 
 @pytest.fixture(scope="module")

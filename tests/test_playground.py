@@ -19,27 +19,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from purification_nb import playground
-from purification_nb.baselines import Temperature, TopK
-from purification_nb.classifiers import MLPTarget, Recipe
-from purification_nb.data import InputError, digits
-from purification_nb.playground import (
-    GameRecordPanel,
-    HistogramPanel,
-    QuickDecoder,
-    QuickPurifier,
-    RecordPanel,
-    RocPanel,
-    State,
-    explore,
-    new_game,
-    play,
-    show,
-    tradeoff_points,
-    walk,
-    workbench,
-)
+from purification_nb.datasets import digits
+from purification_nb.defences.baselines import Temperature, TopK
+from purification_nb.playground.bench import QuickDecoder, QuickPurifier, State, show, workbench
+from purification_nb.playground.explore import explore
+from purification_nb.playground.game import GameRecordPanel, new_game, play
+from purification_nb.playground.panels import HistogramPanel, RecordPanel, RocPanel
+from purification_nb.playground.walk import tradeoff_points, walk
+from purification_nb.records import InputError
 from purification_nb.scores import MEMBER, NONMEMBER
+from purification_nb.service import Recipe
+from purification_nb.targets import MLPTarget
 
 ROOT = Path(__file__).resolve().parents[1]
 ARTEFACTS = ROOT / "test-artefacts"
@@ -203,8 +193,8 @@ def test_a_new_game_behind_the_purifier_asks_about_purified_scores(bench):
 @pytest.fixture(scope="module")
 def small_audit():
     """An audit with three settings of one defence."""
-    from purification_nb.audit import audit
-    from purification_nb.baselines import ReleaseBelow
+    from purification_nb.audit.run import audit
+    from purification_nb.defences.baselines import ReleaseBelow
 
     target = MLPTarget((32,), epochs=10)
     return audit(
@@ -243,7 +233,7 @@ def test_walking_along_an_audit(small_audit):
 
 
 def test_an_audit_without_a_strongest_attack_has_no_curves():
-    from purification_nb.audit import audit
+    from purification_nb.audit.run import audit
 
     with pytest.raises(InputError, match="strongest=True"):
         tradeoff_points(

@@ -7,15 +7,21 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from purification_nb.adversarial_model import AdversarialModel, PurifierI, paper_settings
-from purification_nb.classifiers import MLPTarget, Recipe, mlp
-from purification_nb.data import InputError, digits
-from purification_nb.discriminator import PAPER_PURIFIERS, Discriminator, PurifierII, PurifierIAndII
-from purification_nb.purifier import (
+from purification_nb.datasets import digits
+from purification_nb.defences.players import (
+    PAPER_PURIFIERS,
+    AdversarialModel,
+    Discriminator,
+    PurifierI,
+    PurifierIAndII,
+    PurifierII,
+    paper_settings,
+)
+from purification_nb.defences.publishing import limit_decimals
+from purification_nb.defences.purifier import (
     PAPER_SIZES,
     Player,
     PurifierDefence,
-    limit_decimals,
     load_purifier,
     paper_training,
     purifier_loss,
@@ -23,6 +29,10 @@ from purification_nb.purifier import (
     save_purifier,
     train_purifier,
 )
+from purification_nb.networks import mlp
+from purification_nb.records import InputError
+from purification_nb.service import Recipe
+from purification_nb.targets import MLPTarget
 from purification_nb.training import adam, seeded
 
 VARIANTS = {

@@ -1,6 +1,5 @@
 """Training at the paper's scale: it goes on where it was killed, to the last bit; the networks have the paper's form; bytes stay bytes until the batch."""
 
-import json
 import os
 import signal
 import subprocess
@@ -16,34 +15,33 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from purification_nb import classifiers, training
-from purification_nb.adversarial_model import AdversarialModel
-from purification_nb.classifiers import (
+from purification_nb import networks, targets
+from purification_nb.cache import fingerprint, one_thread
+from purification_nb.adversary import knowledge_of
+from purification_nb.attacks.inversion import Inversion
+from purification_nb.attacks.reconstructions import (
+    inversion_error,
+    structural_similarity,
+)
+from purification_nb.attacks.repeated import LabelOnly
+from purification_nb.attacks.shadows import Shadows, rehearsals
+from purification_nb.cache import fingerprint
+from purification_nb.datasets import digits
+from purification_nb.defences.in_training import DPSGD, ModelStacking, Regularised
+from purification_nb.defences.players import AdversarialModel
+from purification_nb.networks import conv_decoder, densenet, face_network
+from purification_nb.records import InputError, Records, as_floats
+from purification_nb.service import Recipe, scores_of
+from purification_nb.splits import digit_pairs, split_sizes
+from purification_nb.targets import (
     TARGETS,
     DenseNetTarget,
     FaceTarget,
-    Knowledge,
     MLPTarget,
-    Recipe,
     augmented,
-    conv_decoder,
-    densenet,
-    face_network,
-    knowledge_of,
-    scores_of,
     target_for,
 )
-from purification_nb.data import InputError, Records, as_floats, digit_pairs, digits, split_sizes
-from purification_nb.inversion import (
-    Inversion,
-    inversion_error,
-    reidentified,
-    structural_similarity,
-)
-from purification_nb.membership import LabelOnly
-from purification_nb.shadows import Shadows, rehearsals
-from purification_nb.training import adam, fingerprint, fit, minimise, mixed_precision, seeded
-from purification_nb.training_defences import DPSGD, ModelStacking, Regularised
+from purification_nb.training import adam, fit, minimise, mixed_precision, seeded
 
 RNG = np.random.default_rng(0)
 
@@ -74,7 +72,8 @@ def pictures(channels=(), n=120, k=4, seed=0):
 RUN = """
 import os, sys
 import numpy as np
-from purification_nb import classifiers, training
+from purification_nb import networks, targets
+from purification_nb.cache import fingerprint, one_thread, training
 from purification_nb.classifiers import DenseNetTarget, FaceTarget
 from purification_nb.data import Records
 rng = np.random.default_rng(0)
@@ -88,7 +87,7 @@ def write_whole(path, content, whole=training.write_whole, written=[]):
 training.write_whole = write_whole
 predictor = target(records, None, 0)
 history = predictor.info["history"]
-print(training.fingerprint(predictor.classify.args[0]), [round(epoch["loss"], 12) for epoch in history.epochs])
+print(fingerprint(predictor.classify.args[0]), [round(epoch["loss"], 12) for epoch in history.epochs])
 """
 
 
@@ -213,7 +212,7 @@ def test_small_networks_train_as_fast_as_a_bare_loop():
     )
 
     def ours():
-        network = classifiers.mlp((128, 64, 10))
+        network = networks.mlp((128, 64, 10))
         fit(
             network,
             minimise(lambda x, y: F.cross_entropy(network(x), y), adam(network)),
@@ -223,7 +222,7 @@ def test_small_networks_train_as_fast_as_a_bare_loop():
         )
 
     def bare():
-        network = classifiers.mlp((128, 64, 10))
+        network = networks.mlp((128, 64, 10))
         optimiser = adam(network)
         for _ in range(12):
             for rows in torch.randperm(2000).tensor_split(32):
@@ -237,7 +236,7 @@ def test_small_networks_train_as_fast_as_a_bare_loop():
         call()
         return time.process_time() - start
 
-    with training.one_thread():
+    with one_thread():
         ours(), bare()
         ratio = min(clock(ours) for _ in range(5)) / min(clock(bare) for _ in range(5))
     assert ratio < 1.4, ratio
@@ -310,9 +309,9 @@ def test_mixed_precision_is_for_full_scale_on_a_gpu(monkeypatch):
 
 def test_a_picture_target_asked_for_mixed_precision_trains_so(cache, monkeypatch):
     split, asked = pictures(), []
-    monkeypatch.setattr(classifiers, "mixed_precision", lambda: True)
+    monkeypatch.setattr(targets, "mixed_precision", lambda: True)
     monkeypatch.setattr(
-        classifiers,
+        targets,
         "fit",
         lambda *a, fit=fit, **more: asked.append(more["mixed"]) or fit(*a, **more),
     )

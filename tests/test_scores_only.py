@@ -12,18 +12,14 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from purification_nb.audit.score_files import ROWS, check_shared, read_scores, score_columns
+from purification_nb.audit.scores_only import audit_scores
+from purification_nb.audit.streams import purify_file
 from purification_nb.cli import app
-from purification_nb.data import InputError, Scored
-from purification_nb.membership import planted_leak
-from purification_nb.purifier import Purifier, load_purifier, mlp, purifier_sizes, save_purifier
-from purification_nb.score_files import (
-    ROWS,
-    audit_scores,
-    check_shared,
-    purify_file,
-    read_scores,
-    score_columns,
-)
+from purification_nb.defences.purifier import Purifier, load_purifier, purifier_sizes, save_purifier
+from purification_nb.evaluation import planted_leak
+from purification_nb.networks import mlp
+from purification_nb.records import InputError, Scored
 
 COMMAND = Path(sys.executable).with_name("purification-nb")
 K = 10
@@ -186,7 +182,7 @@ def test_no_leak_is_found_where_there_is_none():
 
 
 def test_the_purifier_learns_from_the_reference_alone(planted, audited):
-    from purification_nb.purifier import PurifierDefence
+    from purification_nb.defences.purifier import PurifierDefence
 
     folder, *_ = audited
     other = Scored(np.roll(planted[0].scores, 1, axis=0), np.roll(planted[0].y, 1))

@@ -8,18 +8,22 @@ import warnings
 import numpy as np
 import pytest
 
-from purification_nb import training_defences as td
-from purification_nb.classifiers import MLPTarget, Recipe, TwoBranch
-from purification_nb.data import InputError, Records
-from purification_nb.shadows import Shadows
-from purification_nb.training_defences import (
+from purification_nb.attacks.shadows import Shadows
+from purification_nb.defences import in_training as td
+from purification_nb.defences.catalogue import CATALOGUE
+from purification_nb.defences.in_training import (
     DPSGD,
-    TRAINING_DEFENCES,
     MinMax,
     ModelStacking,
     Regularised,
     epsilon_spent,
 )
+from purification_nb.networks import TwoBranch
+from purification_nb.records import InputError, Records
+from purification_nb.service import Recipe
+from purification_nb.targets import MLPTarget
+
+IN_TRAINING = {name: entry.made for name, entry in CATALOGUE.items() if entry.in_training}
 
 TINY = {"hidden": (16,), "epochs": 3}
 TARGETS = {
@@ -94,7 +98,7 @@ def test_bad_input_gets_one_clear_error(call, says):
 
 
 def test_the_names_are_those_of_the_audit():
-    assert list(TRAINING_DEFENCES) == [
+    assert list(IN_TRAINING) == [
         "min_max",
         "model_stacking",
         "dp_sgd",
@@ -103,7 +107,7 @@ def test_the_names_are_those_of_the_audit():
         "label_smoothing",
         "early_stopping",
     ]
-    assert len({hash(target) for target in TRAINING_DEFENCES.values()}) == 7
+    assert len({hash(target) for target in IN_TRAINING.values()}) == 7
 
 
 @each
@@ -199,7 +203,7 @@ def test_without_opacus_one_clear_message(monkeypatch):
 
 def test_the_library_does_not_import_opacus():
     asked = (
-        "import sys, purification_nb.training_defences; print([name for name in sys.modules if"
+        "import sys, purification_nb.defences.in_training; print([name for name in sys.modules if"
         " name.startswith('opacus')])"
     )
     assert (

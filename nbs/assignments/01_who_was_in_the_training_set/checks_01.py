@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from purification_nb.scores import MEMBER, NONMEMBER  # noqa: F401  the colours of the figures
-
 
 def answer(student, *arguments):
     """Call the student's function, on copies; say so where it is not written yet."""

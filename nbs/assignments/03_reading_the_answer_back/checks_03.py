@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from purification_nb.data import Scored
+from purification_nb.records import Scored
 
 
 def answer(student, *arguments):

@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from purification_nb.classifiers import Knowledge, Predictor
-from purification_nb.data import Records, Scored, Split, digits
-from purification_nb.membership import ThresholdAttack
-from purification_nb.purifier import purifier_loss as equation_2
+from purification_nb.adversary import Knowledge
+from purification_nb.attacks.membership import ThresholdAttack
+from purification_nb.datasets import digits
+from purification_nb.defences.purifier import purifier_loss as equation_2
+from purification_nb.records import Records, Scored
+from purification_nb.service import Predictor
 
 
 def answer(student, *arguments):

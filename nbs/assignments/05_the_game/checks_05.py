@@ -1,17 +1,17 @@
 """The checks of assignment 5: each takes your function or class and says in a sentence what is wrong with it."""
 
-import copy
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from purification_nb.classifiers import Knowledge, knowledge_of, mlp
-from purification_nb.data import Scored
-from purification_nb.membership import Attack, LabelAttack, ThresholdAttack, planted_leak
-from purification_nb.purifier import Player
-from purification_nb.purifier import purifier_loss as equation_2
+from purification_nb.adversary import Attack, knowledge_of
+from purification_nb.attacks.membership import LabelAttack, ThresholdAttack
+from purification_nb.defences.purifier import Player
+from purification_nb.defences.purifier import purifier_loss as equation_2
+from purification_nb.evaluation import planted_leak
+from purification_nb.networks import mlp
 from purification_nb.training import seeded
 
 
