@@ -18,13 +18,13 @@ from sklearn.metrics import roc_curve
 from torch import nn
 from torch.nn import functional as F
 
-from purification_nb.audit.run import audit
 from purification_nb.adversary import knowledge_of
-from purification_nb.service import Recipe
-from purification_nb.targets import MLPTarget
-from purification_nb.splits import digit_pairs
 from purification_nb.attacks.catalogue import ATTACKS
+from purification_nb.audit.run import audit
 from purification_nb.cache import one_thread
+from purification_nb.service import Recipe
+from purification_nb.splits import digit_pairs
+from purification_nb.targets import MLPTarget
 
 ROUNDS = 5  # seeds 0 to 4, each a split and a target of its own; medians are reported
 PAIRED = {

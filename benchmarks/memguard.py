@@ -12,12 +12,12 @@ import joblib
 import numpy as np
 import torch
 
-from purification_nb.service import Recipe
-from purification_nb.targets import MLPTarget
-from purification_nb.splits import digit_pairs
+from purification_nb.cache import one_thread
 from purification_nb.defences.memguard import MemGuard, noise_for_many, noise_for_one
 from purification_nb.defences.purifier import PurifierDefence
-from purification_nb.cache import one_thread
+from purification_nb.service import Recipe
+from purification_nb.splits import digit_pairs
+from purification_nb.targets import MLPTarget
 
 ROUNDS = 5  # of what takes milliseconds or seconds; the walk of one record after another is taken once, over all records
 

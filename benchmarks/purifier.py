@@ -17,16 +17,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from purification_nb.defences.players import PurifierI
-from purification_nb.service import Predictor, scores_of
-from purification_nb.targets import MLPTarget
-from purification_nb.downloads import data_folder
-from purification_nb.records import Records, check_scores
-from purification_nb.splits import digit_pairs, split_records
-from purification_nb.defences.players import PurifierIAndII, PurifierII
+from purification_nb.cache import one_thread
+from purification_nb.defences.players import PurifierI, PurifierIAndII, PurifierII
 from purification_nb.defences.publishing import keep_labels, limit_decimals
 from purification_nb.defences.purifier import PurifierDefence, choose_training, paper_training
-from purification_nb.cache import one_thread
+from purification_nb.downloads import data_folder
+from purification_nb.records import Records, check_scores
+from purification_nb.service import Predictor, scores_of
+from purification_nb.splits import digit_pairs, split_records
+from purification_nb.targets import MLPTarget
 from purification_nb.training import adam, fit, minimise, seeded
 
 ROUNDS, SIZES, BUDGET = 3, (1, 64, 1024, 10000), 6.0  # BUDGET: seconds of repetitions for each size

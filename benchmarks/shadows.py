@@ -13,12 +13,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from purification_nb.attacks.shadows import draw_halves
+from purification_nb.cache import run_parallel
 from purification_nb.networks import mlp
-from purification_nb.targets import MLPTarget
 from purification_nb.records import join
 from purification_nb.splits import digit_pairs
-from purification_nb.attacks.shadows import draw_halves
-from purification_nb.cache import one_thread, side_by_side
+from purification_nb.targets import MLPTarget
 from purification_nb.training import seeded
 
 COUNT, ROUNDS, STACK = 32, 3, 4
@@ -51,7 +51,7 @@ def plain(sets):
 
 def library(sets, first):
     """Train as `Shadows` does; seeds from `first` on, so that no network is one remembered."""
-    side_by_side([(TARGET, one, None, first + i) for i, one in enumerate(sets)])
+    run_parallel([(TARGET, one, None, first + i) for i, one in enumerate(sets)])
 
 
 def library_one_at_a_time(sets, first):
@@ -87,7 +87,7 @@ def stack(sets, seed):
 
 def stacked(sets):
     """Stacks of four, side by side."""
-    side_by_side([(stack, sets[i : i + STACK], i) for i in range(0, len(sets), STACK)])
+    run_parallel([(stack, sets[i : i + STACK], i) for i in range(0, len(sets), STACK)])
 
 
 def products(n):
@@ -116,14 +116,14 @@ def main():
         "bare matrix products, default threads": lambda turn: [
             products(len(sets[0])) for _ in sets
         ],
-        "bare matrix products, side by side": lambda turn: side_by_side(
+        "bare matrix products, side by side": lambda turn: run_parallel(
             [(products, len(sets[0])) for _ in sets]
         ),
     }
     seconds = {name: [] for name in ways}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PURIFICATION_NB_CACHE"] = folder
-        side_by_side([(time.sleep, 0.1)] * 4)  # the workers are up before the clock starts
+        run_parallel([(time.sleep, 0.1)] * 4)  # the workers are up before the clock starts
         for turn in range(ROUNDS):
             for name, run in ways.items():
                 start = time.perf_counter()

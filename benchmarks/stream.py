@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
-from purification_nb.networks import mlp
-from purification_nb.defences.purifier import Purifier, load_purifier, purifier_sizes, save_purifier
 from purification_nb.audit.score_files import ROWS
 from purification_nb.audit.streams import purify_file
 from purification_nb.cache import one_thread
+from purification_nb.defences.purifier import Purifier, load_purifier, purifier_sizes, save_purifier
+from purification_nb.networks import mlp
 from purification_nb.training import seeded
 
 FEW, MANY, K = 100_000, 1_000_000, 100

@@ -12,6 +12,7 @@ library has, in the docstring, what these comments say: sections "Parameters" an
 
 import ast
 import io
+import textwrap
 import tokenize
 
 Definition = ast.FunctionDef | ast.ClassDef
@@ -67,10 +68,15 @@ def arguments(node: ast.FunctionDef) -> list[tuple[ast.arg, int]]:
     ]
 
 
+def indented(text: str) -> str:
+    """A text as the body of an entry, in lines that stay short inside a method's docstring."""
+    return textwrap.fill(text, 88, initial_indent="    ", subsequent_indent="    ")
+
+
 def entry(name: str, annotation: ast.expr | None, text: str) -> str:
     """One entry of a section."""
     kind = f" : {ast.unparse(annotation)}" if annotation is not None else ""
-    return f"{name}{kind}\n    {text}"
+    return f"{name}{kind}\n{indented(text)}"
 
 
 def parameters(node: ast.FunctionDef, comments: Comments) -> list[str]:
@@ -103,7 +109,7 @@ def returned(node: ast.FunctionDef, comments: Comments, lines: list[str]) -> lis
     if not text or any(last == end for _, last in arguments(node)):
         return []
     kind = ast.unparse(node.returns) if node.returns is not None else "returned"
-    return [f"{kind}\n    {text}"]
+    return [f"{kind}\n{indented(text)}"]
 
 
 def is_dataclass(node: ast.ClassDef) -> bool:

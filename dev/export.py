@@ -7,6 +7,7 @@ and ruff gives the modules their look. Nothing here is imported by the library.
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -57,7 +58,9 @@ def export(root: Path, into: Path) -> Path:
     config = ConfigParser()
     config.read(root / "settings.ini", encoding="utf-8")
     written: dict[str, str] = {}
-    for notebook in sorted((root / "nbs").glob("[0-9]*.ipynb")):
+    copies = into / "nbs"  # a module names its notebook by the way from one to the other
+    shutil.copytree(root / "nbs", copies, ignore=lambda *_: [".ipynb_checkpoints", "tutorials"])
+    for notebook in sorted(copies.glob("[0-9]*.ipynb")):
         for room in rooms_of(notebook):
             if room in written:
                 sys.exit(
@@ -90,7 +93,6 @@ def remove_stale(library: Path, fresh: Path) -> None:
 
 
 if __name__ == "__main__":
-    import shutil
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:

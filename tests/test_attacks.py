@@ -16,9 +16,9 @@ from purification_nb.attacks.shadows import (
     Shadows,
     draw_halves,
     log_odds,
+    normal_per_record,
     planted_shadows,
-    rehearsals,
-    rehearsed_normal,
+    shadow_log_odds,
 )
 from purification_nb.audit import run
 from purification_nb.datasets import digits, load
@@ -205,9 +205,9 @@ def test_the_outer_spread_comes_from_outside():
     inside = np.arange(40)[:, None] % 2 == np.zeros((1, 500), int)
     values = np.where(inside, rng.normal(5, 0.5, inside.shape), rng.normal(0, 3, inside.shape))
     for mask, spread in ((inside, 0.5), (~inside, 3.0)):
-        assert np.allclose(rehearsed_normal(values, mask, (values, mask))[1], spread, rtol=0.02)
+        assert np.allclose(normal_per_record(values, mask, (values, mask))[1], spread, rtol=0.02)
         assert (
-            abs(rehearsed_normal(values, mask, (values, mask), own=True)[1].mean() - spread)
+            abs(normal_per_record(values, mask, (values, mask), own=True)[1].mean() - spread)
             < 0.05 * spread
         )
 
@@ -232,7 +232,7 @@ def test_records_that_were_never_candidates_are_outside(small):
     knowledge, held = small
     stranger = held[:5]
     object.__setattr__(stranger, "x", stranger.x + 0.01)
-    values, inside, outside = rehearsals(knowledge.shadows, knowledge.recipe, stranger)
+    values, inside, outside = shadow_log_odds(knowledge.shadows, knowledge.recipe, stranger)
     assert not inside.any() and outside.all() and np.isfinite(values).all()
     LiRA(online=False).fit(knowledge).score(stranger)
     assert "among its candidates" in refused(lambda: LiRA().fit(knowledge).score(stranger))

@@ -2,48 +2,29 @@
 
 import ast
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
+import export
 import notebooks
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "purification_nb"
+# Bottom first; a room imports from floors below, and from rooms of its own floor that do not import it.
 FLOORS = [
-    "data",
-    "training",
-    "classifiers",
-    "scores",
-    "membership",
-    "shadows",
-    "inversion",
-    "purifier",
-    "adversarial_model",
-    "discriminator",
-    "baselines",
-    "memguard",
-    "imitation",
-    "training_defences",
-    "audit",
-    "score_files",
-    "card",
-    "playground",
-    "cli",
+    {"records", "splits", "scores", "scale", "files"},
+    {"networks", "training", "checkpoints", "cache", "downloads", "faces", "datasets"},
+    {"service", "trained", "targets"},
+    {"adversary", "evaluation", "controls"},
+    {"attacks"},
+    {"defences"},
+    {"audit"},
+    {"efficiency", "card", "playground"},
+    {"cli"},
 ]
-ATTACKS = {"membership", "shadows", "inversion"}
-DEFENCES = {
-    "purifier",
-    "adversarial_model",
-    "discriminator",
-    "baselines",
-    "memguard",
-    "imitation",
-    "training_defences",
-}
+ROOM_LINES, FUNCTION_LINES = 300, 40
 TOOLS = {
     "nbdev",
     "fastcore",
@@ -62,29 +43,80 @@ TOOLS = {
     "jupyter_server",
 }
 
-modules = sorted(path for path in LIBRARY.glob("*.py") if not path.name.startswith("_"))
+
+def room_of(path: Path) -> str:
+    """The dotted name of a module within the library."""
+    return ".".join(path.relative_to(LIBRARY).with_suffix("").parts)
+
+
+modules = sorted(path for path in LIBRARY.rglob("*.py") if not path.name.startswith("_"))
+rooms = {room_of(path): path for path in modules}
 chapters = sorted((ROOT / "nbs").glob("[0-9][0-9]*_*.ipynb"))
 every_notebook = notebooks.reading_order(ROOT / "nbs")
-each_module = pytest.mark.parametrize("path", modules, ids=lambda path: path.stem)
+each_room = pytest.mark.parametrize("room", rooms)
 
 
 def imported(path: Path) -> set[str]:
-    """List what a source file imports, anywhere in it, with `from .data` read as purification_nb.data."""
+    """What a source file imports, anywhere in it, relative imports read as absolute ones."""
     names = set()
+    package = [LIBRARY.name, *path.relative_to(LIBRARY).parts[:-1]]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            origin = ".".join(filter(None, [LIBRARY.name if node.level else "", node.module]))
+            start = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*start, *filter(None, [node.module])])
             names |= {origin, *(f"{origin}.{alias.name}" for alias in node.names)}
     return names
 
 
-def rooms(path: Path) -> set[str]:
-    """List the library's modules that a source file imports."""
-    return {
-        name.split(".")[1] for name in imported(path) if name.startswith(LIBRARY.name + ".")
-    } & set(FLOORS)
+def rooms_entered(room: str) -> set[str]:
+    """The library's rooms that a room imports from."""
+    start = f"{LIBRARY.name}."
+    return {n.removeprefix(start) for n in imported(rooms[room]) if n.startswith(start)} & set(
+        rooms
+    )
+
+
+def floor(room: str) -> int:
+    """On which floor a room is."""
+    found = [number for number, names in enumerate(FLOORS) if room.split(".")[0] in names]
+    assert len(found) == 1, f"{room} is on no floor, or on two: {found}"
+    return found[0]
+
+
+def code_lines(node: ast.AST, source: list[str]) -> int:
+    """How many lines of a definition or a module hold code: no docstrings, comments or blank lines."""
+    first = getattr(node, "lineno", 1)
+    last = getattr(node, "end_lineno", len(source))
+    lines = {n for n in range(first, last + 1) if source[n - 1].strip()}
+    lines -= {n for n in lines if source[n - 1].lstrip().startswith("#")}
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Module | ast.ClassDef | ast.FunctionDef):
+            said = export.docstring_of(inner)
+            lines -= set(range(said.lineno, said.end_lineno + 1)) if said else set()
+    return len(lines)
+
+
+def public_functions(tree: ast.Module) -> list[ast.FunctionDef]:
+    """Functions that may be called from outside, methods of public classes among them."""
+    classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
+    functions = [
+        n for part in [tree, *classes] for n in part.body if isinstance(n, ast.FunctionDef)
+    ]
+    return [
+        n for n in functions if not n.name.startswith("_") or n.name in ("__init__", "__call__")
+    ]
+
+
+def untyped(function: ast.FunctionDef) -> list[str]:
+    """What of a function's signature has no type."""
+    spec = function.args
+    named = [
+        a for a in [*spec.posonlyargs, *spec.args, *spec.kwonlyargs] if a.arg not in ("self", "cls")
+    ]
+    missing = [arg.arg for arg in named if arg.annotation is None]
+    return missing + ["return"] * (function.returns is None and function.name != "__init__")
 
 
 def fresh_python(code: str) -> list:
@@ -94,64 +126,91 @@ def fresh_python(code: str) -> list:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def exports(path: Path) -> set[str]:
-    """List the modules that a notebook's directives name."""
-    code = "\n".join(
-        cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"
-    )
-    return set(re.findall(r"^#\s*\|\s*(?:default_exp|exporti?|exports)[ \t]+(\S+)", code, re.M))
-
-
 def test_is_byte_for_byte_what_the_notebooks_export(tmp_path):
-    fresh = notebooks.export(tmp_path)
-    assert {path.name for path in modules} <= {path.name for path in fresh.glob("*.py")}
+    fresh = export.export(ROOT, tmp_path)
+    assert {room_of(path) for path in modules} <= {
+        ".".join(path.relative_to(fresh).with_suffix("").parts) for path in fresh.rglob("*.py")
+    }
     assert notebooks.differences(LIBRARY, fresh) == []
 
 
 def test_a_changed_module_would_be_noticed(tmp_path):
-    fresh = notebooks.export(tmp_path)
-    (fresh / "data.py").write_bytes((fresh / "data.py").read_bytes() + b"\n")
-    (fresh / "extra.py").touch()
-    assert notebooks.differences(LIBRARY, fresh) == ["data.py", "extra.py"]
+    fresh = export.export(ROOT, tmp_path)
+    (fresh / "records.py").write_bytes((fresh / "records.py").read_bytes() + b"\n")
+    (fresh / "attacks" / "extra.py").touch()
+    assert notebooks.differences(LIBRARY, fresh) == ["attacks/extra.py", "records.py"]
 
 
-def test_each_chapter_exports_the_module_of_its_name():
-    names = {path.stem: path.stem.split("_", 1)[1] for path in chapters}
-    assert {path.stem: exports(path) for path in chapters} == {
-        stem: {name} for stem, name in names.items()
-    }
-    assert set(names.values()) == {path.stem for path in modules}
+def test_each_room_has_one_chapter_and_each_chapter_a_room():
+    exported = {path.stem: export.rooms_of(path) for path in chapters}
+    named = [room for found in exported.values() for room in found]
+    assert all(exported.values()) and sorted(named) == sorted(rooms)
 
 
 def test_only_chapters_export():
-    assert [path.name for path in every_notebook if path not in chapters and exports(path)] == []
+    assert [p.name for p in every_notebook if p not in chapters and export.rooms_of(p)] == []
 
 
-@each_module
-def test_imports_only_from_floors_below(path):
-    below = set(FLOORS[: FLOORS.index(path.stem)])
-    assert rooms(path) - below == set()
+@each_room
+def test_imports_only_from_floors_below_or_its_own(room):
+    assert {r for r in rooms_entered(room) if floor(r) > floor(room)} == set()
+
+
+def test_no_room_is_entered_from_a_room_that_it_enters():
+    import graphlib
+
+    # raises CycleError, with the rooms that go in circles
+    assert list(graphlib.TopologicalSorter({r: rooms_entered(r) for r in rooms}).static_order())
 
 
 def test_attacks_and_defences_do_not_know_each_other():
-    known = {path.stem: rooms(path) for path in modules}
-    assert {
-        name: known[name] & DEFENCES for name in ATTACKS & known.keys() if known[name] & DEFENCES
-    } == {}
-    assert {
-        name: known[name] & ATTACKS for name in DEFENCES & known.keys() if known[name] & ATTACKS
-    } == {}
+    wrong = {
+        room: [
+            r
+            for r in rooms_entered(room)
+            if {r.split(".")[0], room.split(".")[0]} == {"attacks", "defences"}
+        ]
+        for room in rooms
+    }
+    assert {room: found for room, found in wrong.items() if found} == {}
+
+
+@each_room
+def test_a_room_can_be_read_in_one_sitting(room):
+    source = rooms[room].read_text()
+    assert code_lines(ast.parse(source), source.split("\n")) < ROOM_LINES
+
+
+@each_room
+def test_no_function_is_longer_than_a_screen(room):
+    source = rooms[room].read_text()
+    lines = source.split("\n")
+    functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
+    lengths = {n.name: code_lines(n, lines) for n in functions}
+    assert {name: length for name, length in lengths.items() if length > FUNCTION_LINES} == {}
+
+
+@each_room
+def test_public_functions_are_typed_and_say_what_one_gets(room):
+    found = public_functions(ast.parse(rooms[room].read_text()))
+    assert {n.name: missing for n in found if (missing := untyped(n))} == {}
+    assert [n.name for n in found if not n.name.startswith("_") and not ast.get_docstring(n)] == []
+
+
+@each_room
+def test_a_room_says_what_it_is(room):
+    assert ast.get_docstring(ast.parse(rooms[room].read_text()))
 
 
 # The playground is for notebooks, and its widgets come with the extra of that name.
-@each_module
-def test_names_no_notebook_tool(path):
-    allowed = {"ipywidgets", "IPython"} if path.stem == "playground" else set()
-    assert {name.split(".")[0] for name in imported(path)} & TOOLS - allowed == set()
+@each_room
+def test_names_no_notebook_tool(room):
+    allowed = {"ipywidgets", "IPython"} if room.startswith("playground") else set()
+    assert {name.split(".")[0] for name in imported(rooms[room])} & TOOLS - allowed == set()
 
 
 def test_importing_everything_loads_no_notebook_tool():
-    names = [f"{LIBRARY.name}.{path.stem}" for path in modules]
+    names = [f"{LIBRARY.name}.{room}" for room in rooms]
     loaded = fresh_python(
         f"import importlib, json, sys; [importlib.import_module(n) for n in {names}]; "
         "print(json.dumps(sorted({n.split('.')[0] for n in sys.modules})))"
@@ -162,6 +221,14 @@ def test_importing_everything_loads_no_notebook_tool():
 
 def test_importing_the_audit_does_not_wait_for_torchvision():
     loaded = fresh_python(
-        "import json, sys, purification_nb.audit; print(json.dumps(sorted(sys.modules)))"
+        "import json, sys, purification_nb.audit.run; print(json.dumps(sorted(sys.modules)))"
     )
-    assert "purification_nb.audit" in loaded and "torchvision" not in loaded
+    assert "purification_nb.audit.run" in loaded and "torchvision" not in loaded
+
+
+def test_help_tells_what_stands_beside_the_parameters():
+    said = fresh_python(
+        "import json, pydoc; from purification_nb.scores import distortion;"
+        "print(json.dumps(pydoc.render_doc(distortion, renderer=pydoc.plaintext)))"
+    )
+    assert "(n, k) scores without the defence" in said and "Returns" in said

@@ -16,7 +16,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from purification_nb import networks, targets
-from purification_nb.cache import fingerprint, one_thread
 from purification_nb.adversary import knowledge_of
 from purification_nb.attacks.inversion import Inversion
 from purification_nb.attacks.reconstructions import (
@@ -24,8 +23,8 @@ from purification_nb.attacks.reconstructions import (
     structural_similarity,
 )
 from purification_nb.attacks.repeated import LabelOnly
-from purification_nb.attacks.shadows import Shadows, rehearsals
-from purification_nb.cache import fingerprint
+from purification_nb.attacks.shadows import Shadows, shadow_log_odds
+from purification_nb.cache import fingerprint, one_thread
 from purification_nb.datasets import digits
 from purification_nb.defences.in_training import DPSGD, ModelStacking, Regularised
 from purification_nb.defences.players import AdversarialModel
@@ -80,11 +79,11 @@ rng = np.random.default_rng(0)
 records = Records(rng.integers(0, 256, (96, 3, 16, 16), np.uint8), np.arange(96) % 4)
 target = {"densenet": DenseNetTarget((1, 1), 4, 6, .05, (3,), 5e-4, 32, True), "face": FaceTarget(4, 6, 1e-3, 32)}[sys.argv[1]]
 kill_after = int(sys.argv[2])
-def write_whole(path, content, whole=training.write_whole, written=[]):
+def write_atomically(path, content, whole=training.write_atomically, written=[]):
     if str(path).endswith(".unfinished") and len(written) == kill_after: os.kill(os.getpid(), 9)  # in the midst of an epoch's writing down
     whole(path, content)
     written.append(path)
-training.write_whole = write_whole
+training.write_atomically = write_atomically
 predictor = target(records, None, 0)
 history = predictor.info["history"]
 print(fingerprint(predictor.classify.args[0]), [round(epoch["loss"], 12) for epoch in history.epochs])
@@ -365,7 +364,7 @@ def test_bytes_and_their_shares_are_attacked_alike(cache):
         shift = LabelOnly("shift").fit(knowledge)
         noise = LabelOnly("noise", copies=3).fit(knowledge)
         shadows = Shadows(knowledge.candidates, those.d2, 2, 0, jobs=1)
-        values, inside, outside = rehearsals(shadows, recipe, held)
+        values, inside, outside = shadow_log_odds(shadows, recipe, held)
         h = AdversarialModel(service.answer(those.d2), alpha=1.0)
         found.append(
             [

@@ -28,8 +28,8 @@ from purification_nb.service import (
     Trained,
     as_predictor,
     as_target,
+    bind_target,
     check_class_order,
-    told_target,
 )
 from purification_nb.splits import split_records
 from purification_nb.targets import MLPTarget
@@ -162,7 +162,7 @@ def test_targets_are_told_from_trained_models():
 
 def test_a_defence_that_rehearses_is_refused_a_trained_model():
     with pytest.raises(InputError, match="trained already"):
-        told_target(ImitationDefence(), as_target(FOREST))
+        bind_target(ImitationDefence(), as_target(FOREST))
 
 
 @pytest.fixture(scope="module")
