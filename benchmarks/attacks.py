@@ -1,4 +1,5 @@
-"""Our black-box attacks beside those of adversarial-robustness-toolbox, and our audit beside the same work written by hand; on the same scores, in one run."""
+"""Our black-box attacks beside those of adversarial-robustness-toolbox, and our audit beside the
+same work written by hand; on the same scores, in one run."""
 
 import json
 import os
@@ -7,6 +8,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -36,7 +38,8 @@ OURS = ("confidence", "modified_entropy", "nsh_log", "boosted", "neighbours", "l
 
 
 def timed(call):
-    """Seconds of one call, under a cache of its own so that nothing is remembered; and what it returned."""
+    """Seconds of one call, under a cache of its own so that nothing is remembered; and what it
+    returned."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PURIFICATION_NB_CACHE"] = folder
         start = time.perf_counter()
@@ -100,7 +103,7 @@ def attacks():
             call = of_art if name.startswith("art") else of_ours
             torch.manual_seed(seed)
             np.random.seed(seed)
-            found.setdefault(name, []).append(timed(lambda: call(name, knowledge, held)))
+            found.setdefault(name, []).append(timed(partial(call, name, knowledge, held)))
     report = {
         name: {
             "accuracy": round(statistics.median(a for _, a in rounds), 4),
@@ -115,10 +118,14 @@ def attacks():
 
 
 def by_hand(seed):
-    """What the audit does for `none` and `one_hot` with four attacks, as one writes it first: plain loops, scikit-learn, no cache."""
+    """What the audit does for `none` and `one_hot` with four attacks, as one writes it first: plain
+    loops, scikit-learn, no cache."""
     split = digit_pairs(seed)
     torch.manual_seed(seed)
-    flat = lambda part: torch.tensor(part.x).flatten(1)
+
+    def flat(part):
+        return torch.tensor(part.x).flatten(1)
+
     target = nn.Sequential(
         nn.Linear(128, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 100)
     )
@@ -144,8 +151,11 @@ def by_hand(seed):
     with torch.no_grad():
         bare = [target(flat(part)).double().softmax(1).numpy() for part in parts]
     for name, scores in (("none", bare), ("one_hot", [np.eye(100)[s.argmax(1)] for s in bare])):
-        own = [np.take_along_axis(s, part.y[:, None], 1)[:, 0] for s, part in zip(scores, parts)]
-        right = [s.argmax(1) == part.y for s, part in zip(scores, parts)]
+        own = [
+            np.take_along_axis(s, part.y[:, None], 1)[:, 0]
+            for s, part in zip(scores, parts, strict=True)
+        ]
+        right = [s.argmax(1) == part.y for s, part in zip(scores, parts, strict=True)]
         found[name, "label"] = balanced(right[2], right[3])
         false, true, thresholds = roc_curve(
             np.repeat([1, 0], [len(own[0]), len(own[1])]), np.concatenate(own[:2])
@@ -154,7 +164,8 @@ def by_hand(seed):
             *(o >= thresholds[(true - false).argmax()] for o in own[2:])
         )
         features = [
-            np.c_[np.sort(s, 1)[:, ::-1][:, :10], o, r] for s, o, r in zip(scores, own, right)
+            np.c_[np.sort(s, 1)[:, ::-1][:, :10], o, r]
+            for s, o, r in zip(scores, own, right, strict=True)
         ]
         trees = HistGradientBoostingClassifier(random_state=seed).fit(
             np.concatenate(features[:2]), np.repeat([1, 0], [len(own[0]), len(own[1])])
@@ -189,7 +200,8 @@ def by_hand(seed):
 
 
 def of_audit(seed):
-    """The same through `audit`, one cell at a time; it also gives intervals, floors, both distortions, and non-members."""
+    """The same through `audit`, one cell at a time; it also gives intervals, floors, both
+    distortions, and non-members."""
     made = audit(
         "digit_pairs",
         "none,one_hot",
@@ -212,8 +224,8 @@ def whole():
     """Both ways, in turn; medians of five."""
     runs = {"by hand": [], "audit": []}
     for seed in range(ROUNDS):
-        runs["by hand"].append(timed(lambda: by_hand(seed)))
-        runs["audit"].append(timed(lambda: of_audit(seed)))
+        runs["by hand"].append(timed(partial(by_hand, seed)))
+        runs["audit"].append(timed(partial(of_audit, seed)))
     report = {
         way: {
             "seconds": round(statistics.median(s for s, _ in rounds), 2),

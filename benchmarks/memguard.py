@@ -1,4 +1,5 @@
-"""MemGuard one record after another and batched, and a purifier, on the same 2,000 answers in one run; prints and saves CPU seconds and ratios."""
+"""MemGuard one record after another and batched, and a purifier, on the same 2,000 answers in one
+run; prints and saves CPU seconds and ratios."""
 
 import json
 import os
@@ -19,7 +20,9 @@ from purification_nb.service import Recipe
 from purification_nb.splits import digit_pairs
 from purification_nb.targets import MLPTarget
 
-ROUNDS = 5  # of what takes milliseconds or seconds; the walk of one record after another is taken once, over all records
+# of what takes milliseconds or seconds; the walk of one record after another is taken once, over
+# all records
+ROUNDS = 5
 
 
 def spent(call):
@@ -42,7 +45,10 @@ def main():
     whole = [spent(lambda: replace(guard, answered={})(scores))[0] for _ in range(ROUNDS)]
     purified = [spent(lambda: purifier(scores))[0] for _ in range(ROUNDS + 1)][1:]
     single = [spent(lambda: [purifier(row[None]) for row in scores])[0] for _ in range(ROUNDS)]
-    moved = lambda noisy: np.abs(noisy - scores).sum(1) > 1e-5
+
+    def moved(noisy):
+        return np.abs(noisy - scores).sum(1) > 1e-5
+
     seconds = {
         "memguard, one at a time": alone,
         "memguard, batched": statistics.median(s for s, _ in batched),

@@ -1,4 +1,5 @@
-"""What a purifier costs beside its target, in training and in answering; prints and saves CPU seconds of one thread, and ratios."""
+"""What a purifier costs beside its target, in training and in answering; prints and saves CPU
+seconds of one thread, and ratios."""
 
 import json
 import os
@@ -29,7 +30,9 @@ from purification_nb.targets import MLPTarget
 from purification_nb.training import adam, fit, minimise, seeded
 
 ROUNDS, SIZES, BUDGET = 3, (1, 64, 1024, 10000), 6.0  # BUDGET: seconds of repetitions for each size
-TIMED = 5  # epochs that are timed; a purifier's last training takes the same time every epoch, so this is scaled to the epochs it has
+# epochs that are timed; a purifier's last training takes the same time every epoch, so this is
+# scaled to the epochs it has
+TIMED = 5
 PAPER = {
     "training, purifier over target": {"CIFAR10": 0.07, "Purchase100": 6.03, "FaceScrub530": 2.47},
     "answering, purified over bare": 1.64,
@@ -44,18 +47,22 @@ VARIANTS = {
 
 
 class ConvTarget:
-    """Four convolutions and two linear layers, trained with Adam; batch normalisation throughout."""
+    """Four convolutions and two linear layers, trained with Adam; batch normalisation
+    throughout."""
 
     epochs, rate, batch_size = 12, 1e-3, 64
 
     def __call__(self, d1, d2, seed):
         """Train on D1."""
-        block = lambda wide, narrow: (
-            nn.Conv2d(wide, narrow, 3, padding=1),
-            nn.BatchNorm2d(narrow),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-        )
+
+        def block(wide, narrow):
+            return (
+                nn.Conv2d(wide, narrow, 3, padding=1),
+                nn.BatchNorm2d(narrow),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            )
+
         with seeded(seed):
             network = nn.Sequential(
                 *block(3, 32),
@@ -92,7 +99,8 @@ def accuracy(predictor, records):
 
 
 def spent(call):
-    """CPU seconds of one call, under a cache of its own, so that nothing is remembered; and what it returned."""
+    """CPU seconds of one call, under a cache of its own, so that nothing is remembered; and what
+    it returned."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PURIFICATION_NB_CACHE"] = folder
         start = time.process_time()
@@ -101,22 +109,22 @@ def spent(call):
 
 
 def training(make, target):
-    """Train the target, choose each purifier's training and train it, in turn, several times; ratios over the target's seconds of the same round."""
+    """Train the target, choose each purifier's training and train it, in turn, several times;
+    ratios over the target's seconds of the same round."""
     rounds = []
     for seed in range(ROUNDS):
         split = make(seed)
         seconds = {}
-        seconds["target"], predictor = spent(lambda: target(split.d1, split.d2, seed))
+        seconds["target"], predictor = spent(partial(target, split.d1, split.d2, seed))
         scored, paper = predictor.answer(split.d2), paper_training(split.d1.k)
         chosen = {}
         for lam in (0.0, 1.0):
             seconds[f"choosing, lambda {lam:.0f}"], (chosen[lam], _) = spent(
-                lambda: choose_training(scored, lam, seed=seed)
+                partial(choose_training, scored, lam, seed=seed)
             )
         for name, (variant, lam) in VARIANTS.items():
-            few, _ = spent(
-                lambda: variant(lam=lam, rate=paper["rate"], epochs=TIMED)(None, scored, seed)
-            )
+            defence = variant(lam=lam, rate=paper["rate"], epochs=TIMED)
+            few, _ = spent(partial(defence, None, scored, seed))
             for own, epochs in (
                 (name, chosen[lam]["epochs"]),
                 (f"{name}, paper's epochs", paper["epochs"]),
@@ -167,7 +175,8 @@ def in_turn(calls):
 
 
 def answering(predictor, purifier, split):
-    """Bare and purified answers at several batch sizes, and the parts that a purified answer is made of."""
+    """Bare and purified answers at several batch sizes, and the parts that a purified answer is
+    made of."""
     report = {}
     plain = replace(purifier, decimals=None)
     purified = {
@@ -220,7 +229,8 @@ def answering(predictor, purifier, split):
 
 
 def main():
-    """Measure on the multilayer perceptron, then on the convolutional target where its pictures are."""
+    """Measure on the multilayer perceptron, then on the convolutional target where its pictures
+    are."""
     report = {
         "paper": PAPER,
         "cores": joblib.cpu_count(),

@@ -1,4 +1,5 @@
-"""32 shadow models of the digit_pairs network, trained in several ways; prints and saves seconds and ratios."""
+"""32 shadow models of the digit_pairs network, trained in several ways; prints and saves seconds
+and ratios."""
 
 import json
 import os
@@ -6,6 +7,7 @@ import platform
 import statistics
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import joblib
@@ -63,9 +65,7 @@ def library_one_at_a_time(sets, first):
 def stack(sets, seed):
     """Train a few networks in one: weights (networks, in, out), batched products."""
     with seeded(seed):
-        weights = [
-            nn.Parameter(torch.randn(len(sets), a, b) / a**0.5) for a, b in zip(SIZES, SIZES[1:])
-        ]
+        weights = [nn.Parameter(torch.randn(len(sets), a, b) / a**0.5) for a, b in pairwise(SIZES)]
         biases = [nn.Parameter(torch.zeros(len(sets), 1, b)) for b in SIZES[1:]]
         optimiser = torch.optim.Adam(weights + biases, lr=TARGET.rate, fused=True)
         x = torch.stack([torch.tensor(one.x).flatten(1) for one in sets])
@@ -73,7 +73,7 @@ def stack(sets, seed):
         for _ in range(TARGET.epochs):
             for rows in torch.randperm(x.shape[1]).split(TARGET.batch_size):
                 hidden = x[:, rows]
-                for layer, (weight, bias) in enumerate(zip(weights, biases)):
+                for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
                     hidden = torch.baddbmm(bias, hidden, weight)
                     if layer < len(weights) - 1:
                         hidden = hidden.relu()
@@ -91,11 +91,12 @@ def stacked(sets):
 
 
 def products(n):
-    """The matrix products of one training: forward, weight gradients, and the gradients between layers."""
+    """The matrix products of one training: forward, weight gradients, and the gradients between
+    layers."""
     steps = TARGET.epochs * -(-n // TARGET.batch_size)
     layers = [
         (torch.rand(TARGET.batch_size, a), torch.rand(a, b), torch.rand(TARGET.batch_size, b))
-        for a, b in zip(SIZES, SIZES[1:])
+        for a, b in pairwise(SIZES)
     ]
     for _ in range(steps):
         for layer, (inputs, weight, gradient) in enumerate(layers):

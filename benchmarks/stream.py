@@ -1,4 +1,5 @@
-"""A million answers of 100 classes through a purifier, file to file: time over what cannot be done without, and memory; prints and saves CPU seconds of one thread, and ratios."""
+"""A million answers of 100 classes through a purifier, file to file: time over what cannot be done
+without, and memory; prints and saves CPU seconds of one thread, and ratios."""
 
 import csv
 import json
@@ -30,7 +31,8 @@ NAMES = [f"score_{i}" for i in range(K)]
 
 
 def answers(n=8000):
-    """Softmax vectors with a sure label, as a trained network gives them; rows are repeated to fill a file."""
+    """Softmax vectors with a sure label, as a trained network gives them; rows are repeated to fill
+    a file."""
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(n, K))
     logits[np.arange(n), rng.integers(0, K, n)] += rng.uniform(3, 12, n)
@@ -52,7 +54,9 @@ def write(kind, path, rows):
             for start in range(0, rows, len(text)):
                 file.write("".join(text[: rows - start]))
     elif kind == "parquet":
-        table = pa.table({name: column for name, column in zip(NAMES, block.T)} | {"label": labels})
+        table = pa.table(
+            {name: column for name, column in zip(NAMES, block.T, strict=True)} | {"label": labels}
+        )
         with pq.ParquetWriter(path, table.schema, use_dictionary=False) as writer:
             for start in range(0, rows, len(block)):
                 writer.write_table(table[: rows - start])
@@ -78,7 +82,8 @@ def read(kind, path):
 
 @torch.inference_mode()
 def products(purifier, rows):
-    """Do the bare matrix products of G for so many rows, in blocks of 1,024, single precision, nothing else."""
+    """Do the bare matrix products of G for so many rows, in blocks of 1,024, single precision,
+    nothing else."""
     weights = [
         layer.weight.T.contiguous() for layer in purifier.network if isinstance(layer, nn.Linear)
     ]
@@ -97,7 +102,8 @@ def spent(call, *arguments):
 
 
 def peak(folder, source, out):
-    """Megabytes that the command takes at most, in a process of its own; a small process starts it, since a child's count begins with its parent's size."""
+    """Megabytes that the command takes at most, in a process of its own; a small process starts it,
+    since a child's count begins with its parent's size."""
     command = [
         str(Path(sys.executable).with_name("purification-nb")),
         "purify",

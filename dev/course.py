@@ -1,9 +1,11 @@
 """Build what a teacher hands out and grades with, from the notebooks in nbs/assignments.
 
-    python dev/course.py [ASSIGNMENT ...]     into course/: the nbgrader tree, the student release, the solutions, the otter form
+    python dev/course.py [ASSIGNMENT ...]     into course/: the nbgrader tree, the student release,
+    the solutions, the otter form
     python dev/course.py --no-otter --into FOLDER 01_who_was_in_the_training_set
 
-Each assignment is one notebook, nbs/assignments/NAME/NAME.ipynb, with nbgrader's metadata on its cells; what else lies in its folder goes along.
+Each assignment is one notebook, nbs/assignments/NAME/NAME.ipynb, with nbgrader's metadata on its
+cells; what else lies in its folder goes along.
 Submissions, grades and feedback that are in the folder already stay there.
 """
 
@@ -28,6 +30,7 @@ MARKER = re.compile(r"^[ \t]*### (BEGIN|END) (SOLUTION|HIDDEN TESTS)[ \t]*\n?", 
 HIDDEN = re.compile(
     r"^### BEGIN HIDDEN TESTS[ \t]*\n(.*?)^### END HIDDEN TESTS[ \t]*\n?", re.M | re.S
 )
+COMMON = ASSIGNMENTS / "checks_common.py"  # what the checks of all assignments share
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__")
 CONFIG = '''"""nbgrader's settings for this course; made by `make course`."""
 c = get_config()  # noqa: F821
@@ -35,7 +38,9 @@ c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "{course}"
 c.ExecutePreprocessor.timeout = 240  # seconds a cell may take
 c.ClearSolutions.code_stub = {{"python": "# YOUR CODE HERE\\nraise NotImplementedError()"}}
-c.IgnorePattern.enabled, c.IgnorePattern.pattern = True, "."  # warnings and progress bars in a test cell cost no points; nbgrader would give 0
+# warnings and progress bars in a test cell cost no points; nbgrader would give 0
+c.IgnorePattern.enabled = True
+c.IgnorePattern.pattern = "."
 '''
 
 
@@ -100,6 +105,7 @@ def release(names: list[str], into: Path, folder: Path = ASSIGNMENTS) -> None:
     for name in names:
         shutil.rmtree(into / "source" / name, ignore_errors=True)
         shutil.copytree(folder / name, into / "source" / name, ignore=LEFT_OUT)
+        shutil.copy(COMMON, into / "source" / name)
         write(read(name, folder), into / "source" / name / f"{name}.ipynb")
         run(["nbgrader", "generate_assignment", name, "--force"], into)
 
@@ -171,7 +177,8 @@ def otter_tests(cell) -> list:
 
 
 def otter_form(nb, name: str, files: list[str]):
-    """Turn an nbgrader source into an otter source: the same cells, each answer with its tests a question."""
+    """Turn an nbgrader source into an otter source: the same cells, each answer with its tests a
+    question."""
     nb = deepcopy(nb)
     cells = [
         boundary(
@@ -208,10 +215,12 @@ def otter_form(nb, name: str, files: list[str]):
 
 
 def otter(name: str, into: Path, folder: Path = ASSIGNMENTS) -> Path:
-    """Write the otter form of an assignment and let otter make the student's and the grader's part of it."""
+    """Write the otter form of an assignment and let otter make the student's and the grader's part
+    of it."""
     place = into / "otter" / name
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(folder / name, place, ignore=LEFT_OUT)
+    shutil.copy(COMMON, place)
     files = sorted(
         str(path.relative_to(place))
         for path in place.rglob("*")
@@ -228,9 +237,8 @@ def build(names: list[str], into: Path, with_otter: bool = True) -> None:
     release(names, into)
     for name in names:
         write(solved(read(name)), into / "solutions" / name / f"{name}.ipynb")
-        for path in (ASSIGNMENTS / name).iterdir():
-            if path.suffix == ".py":
-                shutil.copy(path, into / "solutions" / name)
+        for path in [COMMON, *(ASSIGNMENTS / name).glob("*.py")]:
+            shutil.copy(path, into / "solutions" / name)
         if with_otter:
             otter(name, into)
     shutil.copy(ASSIGNMENTS / "INSTRUCTOR.md", into)

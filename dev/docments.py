@@ -6,12 +6,15 @@ A notebook explains each parameter beside the signature:
         sizes: Sequence[int],  # widths, input first
     ) -> nn.Sequential:  # logits come out
 
-A comment too long for its line stands on lines of its own above the parameter. What `export.py` writes into the
-library has, in the docstring, what these comments say: sections "Parameters" and "Returns" as numpydoc knows them.
+A comment too long for its line stands on lines of its own above the parameter. What `export.py`
+writes into the
+library has, in the docstring, what these comments say: sections "Parameters" and "Returns" as
+numpydoc knows them.
 """
 
 import ast
 import io
+import re
 import textwrap
 import tokenize
 
@@ -79,12 +82,15 @@ def entry(name: str, annotation: ast.expr | None, text: str) -> str:
     return f"{name}{kind}\n{indented(text)}"
 
 
-def parameters(node: ast.FunctionDef, comments: Comments) -> list[str]:
-    """An entry for each parameter that has a comment and a line to itself."""
+Explained = tuple[str, ast.expr | None, str]  # a name, its type, what is said of it
+
+
+def parameters(node: ast.FunctionDef, comments: Comments) -> list[Explained]:
+    """Each parameter that has a comment and a line to itself."""
     found = arguments(node)
     starts = [arg.lineno for arg, _ in found]
     return [
-        entry(arg.arg, arg.annotation, text)
+        (arg.arg, arg.annotation, text)
         for arg, last in found
         if starts.count(arg.lineno) == 1
         and arg.lineno > node.lineno
@@ -92,24 +98,22 @@ def parameters(node: ast.FunctionDef, comments: Comments) -> list[str]:
     ]
 
 
-def fields(node: ast.ClassDef, comments: Comments) -> list[str]:
-    """An entry for each field of a dataclass that has a comment."""
+def fields(node: ast.ClassDef, comments: Comments) -> list[Explained]:
+    """Each field of a dataclass that has a comment."""
     return [
-        entry(field.target.id, field.annotation, text)
+        (field.target.id, field.annotation, text)
         for field in node.body
         if isinstance(field, ast.AnnAssign)
         and (text := comments.of(field.lineno, field.end_lineno))
     ]
 
 
-def returned(node: ast.FunctionDef, comments: Comments, lines: list[str]) -> list[str]:
-    """The entry of what a function returns, where a comment behind its signature says so."""
+def returned(node: ast.FunctionDef, comments: Comments, lines: list[str]) -> str:
+    """What a function returns, where a comment behind its signature says so."""
     end = signature_end(node, lines)
-    text = comments.trailing.get(end, "") if end > node.lineno else ""
-    if not text or any(last == end for _, last in arguments(node)):
-        return []
-    kind = ast.unparse(node.returns) if node.returns is not None else "returned"
-    return [f"{kind}\n{indented(text)}"]
+    if end == node.lineno or any(last == end for _, last in arguments(node)):
+        return ""
+    return comments.trailing.get(end, "")
 
 
 def is_dataclass(node: ast.ClassDef) -> bool:
@@ -117,27 +121,32 @@ def is_dataclass(node: ast.ClassDef) -> bool:
     return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
 
 
+def constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
+    """The method that makes an object of a class, where it is written out."""
+    methods = [n for n in node.body if isinstance(n, ast.FunctionDef)]
+    return next((n for n in methods if n.name == "__init__"), None)
+
+
+def made_with(node: ast.ClassDef, comments: Comments) -> list[Explained]:
+    """What an object of a class is made with."""
+    made = constructor(node)
+    if made is not None:
+        return parameters(made, comments)
+    return fields(node, comments) if is_dataclass(node) else []
+
+
 def sections(node: Definition, comments: Comments, lines: list[str]) -> str:
     """The sections to add to a docstring; empty where there is nothing to add."""
     if isinstance(node, ast.ClassDef):
-        made = next(
-            (n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None
-        )
-        known = (
-            parameters(made, comments)
-            if made
-            else fields(node, comments)
-            if is_dataclass(node)
-            else []
-        )
-        gives: list[str] = []
+        known, gives = made_with(node, comments), ""
     else:
         known, gives = parameters(node, comments), returned(node, comments, lines)
-    parts = [
-        f"{title}\n{'-' * len(title)}\n" + "\n".join(entries)
-        for title, entries in (("Parameters", known), ("Returns", gives))
-        if entries
-    ]
+    parts = []
+    if known:
+        parts.append("Parameters\n----------\n" + "\n".join(entry(*one) for one in known))
+    if gives:
+        kind = ast.unparse(node.returns) if node.returns is not None else "returned"
+        parts.append(f"Returns\n-------\n{kind}\n{indented(gives)}")
     return "\n\n".join(parts)
 
 
@@ -181,3 +190,8 @@ def with_parameters(source: str) -> str:
     for first, last, text in sorted(changes, reverse=True):
         lines[first - 1 : last] = [line.rstrip() for line in text.split("\n")]
     return "\n".join(lines)
+
+
+def without_parameters(docstring: str) -> str:
+    """A docstring of the library as its author wrote it."""
+    return re.split(r"\n\n(?:Parameters\n-{10}|Returns\n-{7})\n", docstring)[0]

@@ -1,7 +1,9 @@
 """Write the library from the notebooks: python dev/export.py
 
-nbdev does the exporting. A chapter may hold several rooms (`#| export attacks.shadows`), each a module of its own;
-a string at the top of a room's first cell is its docstring, comments beside parameters go into docstrings (docments.py),
+nbdev does the exporting. A chapter may hold several rooms (`#| export attacks.shadows`), each a
+module of its own;
+a string at the top of a room's first cell is its docstring, comments beside parameters go into
+docstrings (docments.py),
 and ruff gives the modules their look. Nothing here is imported by the library.
 """
 
@@ -64,7 +66,8 @@ def export(root: Path, into: Path) -> Path:
         for room in rooms_of(notebook):
             if room in written:
                 sys.exit(
-                    f"{notebook.name} and {written[room]} both export {room}: a room has one chapter"
+                    f"{notebook.name} and {written[room]} both export {room}: a room has one"
+                    " chapter"
                 )
             written[room] = notebook.name
             (library / f"{room.replace('.', '/')}.py").parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Run the notebooks in reading order and keep their outputs; check what is saved.
 
-python dev/notebooks.py run [NOTEBOOK ...]   execute in place, clean, stamp (all of nbs/ when none is named, without the hour of ON_REQUEST)
+python dev/notebooks.py run [NOTEBOOK ...]   execute in place, clean, stamp (all of nbs/ when none
+is named, without the hour of ON_REQUEST)
 python dev/notebooks.py check                does every saved output belong to the source beside it?
 python dev/notebooks.py exported             is the library what the notebooks export?
 """
@@ -99,7 +100,8 @@ def cleaned(nb) -> str:
 
 
 def execute(path: Path, slow: bool = True) -> None:
-    """Run one notebook from its own folder and save it whole, or raise and leave the file as it was.
+    """Run one notebook from its own folder and save it whole, or raise and leave the file as it
+    was.
 
     Without `slow` the cells flagged so keep the outputs they were saved with.
     """

@@ -1,4 +1,5 @@
-"""Print the versions of what the library requires here, and end with 1 unless each is the oldest that settings.ini allows.
+"""Print the versions of what the library requires here, and end with 1 unless each is the oldest
+that settings.ini allows.
 
 .venv/oldest/bin/python dev/oldest.py
 """

@@ -1,4 +1,5 @@
-"""The coursework is graded for real: nbgrader gives full points to right answers, and takes from wrong ones exactly what they should lose."""
+"""The coursework is graded for real: nbgrader gives full points to right answers, and takes from
+wrong ones exactly what they should lose."""
 
 import ast
 import json
@@ -32,7 +33,8 @@ MARKS = ("BEGIN SOLUTION", "HIDDEN TESTS")
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory):
-    """Begin to grade all assignments, two at a time, and give a function that waits for one: (its course tree, result)."""
+    """Begin to grade all assignments, two at a time, and give a function that waits for one: (its
+    course tree, result)."""
     course_trees = tmp_path_factory.mktemp(
         "course"
     )  # before the threads: two that make pytest's first folder at once trip over each other
@@ -229,18 +231,21 @@ def test_the_otter_form_has_every_cell_and_no_marker_of_nbgrader(name):
         == sum(cell.startswith("# END QUESTION") for cell in raw)
         == len(graded_cells)
     )
-    lines = lambda nb: [
-        line
-        for cell in nb.cells
-        if cell.cell_type != "raw"
-        for line in cell.source.splitlines()
-        if line.strip()
-        and not re.match(
-            r"\s*(###|#) (BEGIN|END)|hidden: |\"\"\" #|\s*(# YOUR CODE HERE|raise"
-            r" NotImplementedError\(\)|\"\"\" # (BEGIN|END) PROMPT)",
-            line,
-        )
-    ]
+
+    def lines(nb):
+        return [
+            line
+            for cell in nb.cells
+            if cell.cell_type != "raw"
+            for line in cell.source.splitlines()
+            if line.strip()
+            and not re.match(
+                r"\s*(###|#) (BEGIN|END)|hidden: |\"\"\" #|\s*(# YOUR CODE HERE|raise"
+                r" NotImplementedError\(\)|\"\"\" # (BEGIN|END) PROMPT)",
+                line,
+            )
+        ]
+
     assert sorted(lines(form)) == sorted(lines(source))
 
 

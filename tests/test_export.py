@@ -1,4 +1,5 @@
-"""A purifier leaves the house: the same answers from torch.export, and from ONNX up to single precision."""
+"""A purifier leaves the house: the same answers from torch.export, and from ONNX up to single
+precision."""
 
 from dataclasses import replace
 
@@ -80,7 +81,9 @@ def test_onnxruntime_answers_the_same_up_to_single_precision(
         apart = np.abs(theirs - ours).max(1)
         if decimals is None:
             assert apart.max() < 1e-5
-        else:  # a row may differ, by units of the last decimal, only where a score lies on the edge between two
+        # a row may differ, by units of the last decimal, only where a score lies on the edge
+        # between two
+        else:
             fine = replace(purifier, decimals=None)(scores[:n]) * 10**decimals
             on_edge = (np.abs(fine - fine.round()) < 1e-5 * 10**decimals) & (fine.round() > 0)
             assert (apart[~on_edge.any(1)] < 1e-9).all() and (apart < 2.1 * 10.0**-decimals).all()

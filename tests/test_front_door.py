@@ -1,4 +1,5 @@
-"""Binder, Colab, Docker and the workflows say what the rest of the project says: goals, extras, versions, the address."""
+"""Binder, Colab, Docker and the workflows say what the rest of the project says: goals, extras,
+versions, the address."""
 
 import json
 import os
@@ -43,7 +44,8 @@ def sources(path: Path, kind: str = "") -> list[str]:
 
 
 def prose() -> dict[str, str]:
-    """Give all that tells a reader what to type: pages, notebooks' sources, the library's messages, the front door's own files."""
+    """Give all that tells a reader what to type: pages, notebooks' sources, the library's messages,
+    the front door's own files."""
     pages = [
         *ROOT.glob("*.md"),
         *ROOT.glob("nbs/**/*.md"),
@@ -224,7 +226,7 @@ def test_docker_is_sent_what_it_copies_and_not_the_answers():
         and [source for source, _ in copied() if not ((ROOT / source).exists() and sent(source))]
         == []
     )
-    assert sent("nbs/07_purifier.ipynb") and not any(
+    assert sent("nbs/06_purifier.ipynb") and not any(
         map(
             sent,
             (
@@ -279,7 +281,8 @@ def cell(words: str, path: Path = COLAB) -> str:
 
 
 def installed(folder: Path, monkeypatch, address: str, colab: bool = True) -> list[str]:
-    """Run the installing cell in a folder, with an address filled in, and give what pip was asked for."""
+    """Run the installing cell in a folder, with an address filled in, and give what pip was asked
+    for."""
     said = []
     shell = SimpleNamespace(run_line_magic=lambda name, line: said.append(f"{name} {line}"))
     monkeypatch.chdir(folder)

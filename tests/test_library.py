@@ -1,4 +1,5 @@
-"""The library is what the notebooks export, stands on few feet, and has no way up its own stairs."""
+"""The library is what the notebooks export, stands on few feet, and has no way up its own
+stairs."""
 
 import ast
 import json
@@ -12,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "purification_nb"
-# Bottom first; a room imports from floors below, and from rooms of its own floor that do not import it.
+# Bottom first; a room imports from floors below, and from rooms of its own floor that do not import
+# it.
 FLOORS = [
     {"records", "splits", "scores", "scale", "files"},
     {"networks", "training", "checkpoints", "cache", "downloads", "faces", "datasets"},
@@ -86,7 +88,8 @@ def floor(room: str) -> int:
 
 
 def code_lines(node: ast.AST, source: list[str]) -> int:
-    """How many lines of a definition or a module hold code: no docstrings, comments or blank lines."""
+    """How many lines of a definition or a module hold code: no docstrings, comments or blank
+    lines."""
     first = getattr(node, "lineno", 1)
     last = getattr(node, "end_lineno", len(source))
     lines = {n for n in range(first, last + 1) if source[n - 1].strip()}

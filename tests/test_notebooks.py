@@ -13,7 +13,7 @@ import readme
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS = ROOT / "nbs"
-NO_FIGURE = {"13_cli": "a command line shows text"}
+NO_FIGURE = {"30_cli": "a command line shows text"}
 
 paths = notebooks.reading_order(NBS)
 chapters = [path for path in paths if path.parent == NBS and path.name[0].isdigit()]
@@ -28,9 +28,9 @@ def cells(path: Path) -> list:
 
 def test_reading_order_starts_with_the_data_and_has_the_index_and_the_quickstart():
     names = [str(path.relative_to(NBS)) for path in paths]
-    assert names[0] == "00_data.ipynb"
+    assert names[0] == "01_records.ipynb"
     assert (
-        names.index("13_cli.ipynb")
+        names.index("30_cli.ipynb")
         < names.index("index.ipynb")
         < names.index("tutorials/quickstart.ipynb")
     )

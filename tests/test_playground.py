@@ -161,7 +161,7 @@ def test_a_game_counts_and_ends(bench):
     members = bench.answers[None]["heldout_members"]
     assert all(
         (members == scores).all(1).any() == inside
-        for scores, inside in zip(game.scored.scores, truth)
+        for scores, inside in zip(game.scored.scores, truth, strict=True)
     )
 
 
@@ -186,6 +186,7 @@ def test_a_new_game_behind_the_purifier_asks_about_purified_scores(bench):
         for scores, part in zip(
             match.shown.scored.scores,
             np.where(match.shown.is_member, "heldout_members", "heldout_nonmembers"),
+            strict=True,
         )
     )
 
@@ -304,7 +305,7 @@ def test_a_slider_redraws_and_says_the_new_number(bench):
         live.shown.state.temperature == 5.0
         and text.value != said
         and live.said() in text.value
-        and all(picture.value != old for picture, old in zip(pictures[:2], drawn))
+        and all(picture.value != old for picture, old in zip(pictures[:2], drawn, strict=True))
     )
     assert not lam.disabled
     purifier.value = False
@@ -316,7 +317,7 @@ def test_a_slider_redraws_and_says_the_new_number(bench):
 
 
 def test_the_saved_chapter_has_a_figure_for_each_explorer():
-    cells = nbformat.read(ROOT / "nbs" / "12_playground.ipynb", as_version=4).cells
+    cells = nbformat.read(ROOT / "nbs" / "29_playground.ipynb", as_version=4).cells
     for source in (
         "live = explore(bench)\nlive",
         "match = play(bench, seed=3)\nmatch",
@@ -380,8 +381,10 @@ def browser():
 
 NOTEBOOK = [
     (
-        "from purification_nb.classifiers import MLPTarget\nfrom purification_nb.data import"
-        " digits\nfrom purification_nb.playground import explore, play, workbench"
+        "from purification_nb.datasets import digits\nfrom purification_nb.targets import MLPTarget\n"
+        "from purification_nb.playground.bench import workbench\n"
+        "from purification_nb.playground.explore import explore\n"
+        "from purification_nb.playground.game import play"
     ),
     (
         "bench = workbench(digits(0), MLPTarget((32,), epochs=10), lams=(0., 1.), alphas=(0.,),"
@@ -394,7 +397,8 @@ NOTEBOOK = [
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """JupyterLab on loopback, with a small playground and the chapter in its folder; gives its address."""
+    """JupyterLab on loopback, with a small playground and the chapter in its folder; gives its
+    address."""
     if not importlib.util.find_spec("jupyterlab"):
         pytest.skip("JupyterLab is not installed: pip install jupyterlab")
     folder = tmp_path_factory.mktemp("lab")
@@ -407,7 +411,7 @@ def lab(tmp_path_factory):
         ),
         folder / "small.ipynb",
     )
-    shutil.copy(ROOT / "nbs" / "12_playground.ipynb", folder)
+    shutil.copy(ROOT / "nbs" / "29_playground.ipynb", folder)
     for name, settings in (
         ("apputils-extension/notification", {"fetchNews": "false"}),
         ("notebook-extension/tracker", {"windowingMode": "none"}),
@@ -479,7 +483,8 @@ def lab(tmp_path_factory):
 
 
 def opened(browser, address, name, width, height):
-    """Open a notebook, wait for its kernel, run it all; gives the page and what its console complained of."""
+    """Open a notebook, wait for its kernel, run it all; gives the page and what its console
+    complained of."""
     from playwright.sync_api import TimeoutError as TooLate
 
     page, complaints = browser.new_page(viewport={"width": width, "height": height}), []
@@ -530,7 +535,7 @@ def serious(complaints: list) -> list:
 
 def test_in_a_browser_a_key_moves_a_slider_and_figure_and_number_change(browser, lab):
     ARTEFACTS.mkdir(exist_ok=True)
-    page, complaints = opened(browser, lab, "12_playground.ipynb", 1280, 1500)
+    page, complaints = opened(browser, lab, "29_playground.ipynb", 1280, 1500)
     pictures = page.locator(".widget-image")
     page.wait_for_function(
         "document.querySelectorAll('.widget-image').length >= 9 &&"

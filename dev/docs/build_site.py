@@ -1,16 +1,16 @@
-"""Build the documentation site from the notebooks' saved outputs, without running them and without a network.
+"""Build the documentation site from the notebooks' saved outputs, without running them and without
+a network.
 
-python dev/docs/build_site.py [FOLDER]     into _docs/ when no folder is named; any warning of Sphinx's is an error
+python dev/docs/build_site.py [FOLDER]     into _docs/ when no folder is named; any warning of
+Sphinx's is an error
 """
 
 import ast
-import io
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import tokenize
 from pathlib import Path
 
 import nbformat
@@ -19,6 +19,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent))
 
+import docments  # noqa: E402
+from docments import Comments  # noqa: E402
+from export import rooms_of  # noqa: E402
 from notebooks import reading_order  # noqa: E402
 from readme import DIRECTIVE, directives  # noqa: E402
 
@@ -32,47 +35,9 @@ CODE = re.compile(
 # The reference: what the library's source says about itself
 
 
-def comments(source: str) -> dict[int, str]:
-    """Give the comment at the end of each line that has one."""
-    return {
-        token.start[0]: token.string.lstrip("# ").strip()
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT and token.line.strip() != token.string
-    }
-
-
-def parameters(function: ast.FunctionDef, said: dict) -> tuple[list, str]:
-    """Give (name, comment) of each parameter that has a line of its own, and the comment beside the result."""
-    every = [
-        *function.args.posonlyargs,
-        *function.args.args,
-        *filter(None, [function.args.vararg]),
-        *function.args.kwonlyargs,
-        *filter(None, [function.args.kwarg]),
-    ]
-    lines = [arg.lineno for arg in every]
-    explained = [
-        (arg.arg, said[arg.lineno])
-        for arg in every
-        if arg.lineno in said and lines.count(arg.lineno) == 1 and arg.lineno != function.lineno
-    ]
-    after = max(
-        [arg.end_lineno for arg in every]
-        + [
-            node.end_lineno
-            for node in [*function.args.defaults, *filter(None, function.args.kw_defaults)]
-        ],
-        default=function.lineno,
-    )
-    result = next(
-        (said[line] for line in range(after + 1, function.body[0].lineno) if line in said), ""
-    )
-    return explained, result
-
-
-def fields(explained: list, result: str = "") -> list[str]:
+def field_list(explained: list, result: str = "") -> list[str]:
     """Write parameters and result as Sphinx's field list."""
-    return [f":param {name}: {escaped(text)}" for name, text in explained] + (
+    return [f":param {name}: {escaped(text)}" for name, _, text in explained] + (
         [f":returns: {escaped(result)}"] if result else []
     )
 
@@ -87,7 +52,7 @@ def escaped(text: str) -> str:
 
 def docstring(node) -> str:
     """Give a docstring, safe in Markdown."""
-    return escaped(ast.get_docstring(node) or "")
+    return escaped(docments.without_parameters(ast.get_docstring(node) or ""))
 
 
 class Plain(ast.NodeTransformer):
@@ -116,111 +81,100 @@ def decorated(node, name: str) -> bool:
     return any(name in ast.unparse(one) for one in node.decorator_list)
 
 
-def described_class(node: ast.ClassDef, said: dict) -> str:
+def described_method(node: ast.FunctionDef, comments: Comments, lines: list[str]) -> str:
+    """Describe a public method of a class."""
+    if decorated(node, "property"):
+        return directive("property", node.name, [docstring(node)], 3)
+    static = decorated(node, "staticmethod")
+    known = docments.parameters(node, comments), docments.returned(node, comments, lines)
+    return directive(
+        "method",
+        node.name + signature(node, not static),
+        [docstring(node), "", *field_list(*known)],
+        3,
+        (":staticmethod:",) if static else (),
+    )
+
+
+def of_fields(node: ast.ClassDef) -> str:
+    """Write what a dataclass is made with: (name, name=default)."""
+    held = [one for one in node.body if isinstance(one, ast.AnnAssign)]
+    parts = []
+    for one in held:
+        default = "" if one.value is None else ast.unparse(one.value)
+        shown = default and "field(" not in default
+        parts.append(ast.unparse(one.target) + (f"={default}" if shown else ""))
+    return f"({', '.join(parts)})"
+
+
+def described_class(node: ast.ClassDef, comments: Comments, lines: list[str]) -> str:
     """Describe a class: what makes it, and its public methods."""
-    body, explained, head = [docstring(node), ""], [], ""
-    if decorated(node, "dataclass"):
-        held = [one for one in node.body if isinstance(one, ast.AnnAssign)]
-        head = (
-            "("
-            + ", ".join(
-                ast.unparse(one.target)
-                + (
-                    f"={ast.unparse(one.value)}"
-                    if one.value is not None and "field(" not in ast.unparse(one.value)
-                    else ""
-                )
-                for one in held
-            )
-            + ")"
-        )
-        explained = [(one.target.id, said[one.lineno]) for one in held if one.lineno in said]
-    for one in node.body:
-        if isinstance(one, ast.FunctionDef) and one.name == "__init__":
-            head, explained = signature(one, True), parameters(one, said)[0]
-    body += [*fields(explained), ""]
-    for one in node.body:
-        if (
-            isinstance(one, ast.FunctionDef)
-            and not one.name.startswith("_")
-            and ast.get_docstring(one)
-        ):
-            if decorated(one, "property"):
-                body.append(directive("property", one.name, [docstring(one)], 3))
-                continue
-            still = (":staticmethod:",) if decorated(one, "staticmethod") else ()
-            body.append(
-                directive(
-                    "method",
-                    one.name + signature(one, not still),
-                    [docstring(one), "", *fields(*parameters(one, said))],
-                    3,
-                    still,
-                )
-            )
+    made = docments.constructor(node)
+    head = signature(made, True) if made else ""
+    if not made and docments.is_dataclass(node):
+        head = of_fields(node)
+    body = [docstring(node), "", *field_list(docments.made_with(node, comments)), ""]
+    methods = [one for one in node.body if isinstance(one, ast.FunctionDef)]
+    body += [
+        described_method(one, comments, lines)
+        for one in methods
+        if not one.name.startswith("_") and ast.get_docstring(one)
+    ]
     return directive("class", node.name + head, body, 4)
+
+
+def described_data(node: ast.Assign | ast.AnnAssign, comments: Comments, public: list) -> list[str]:
+    """Describe the public names that an assignment gives a value."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    parts = [p for t in targets for p in (t.elts if isinstance(t, ast.Tuple) else [t])]
+    names = [part.id for part in parts if isinstance(part, ast.Name)]
+    value = "" if node.value is None else ast.unparse(node.value)
+    shown = (f":value: {value}",) if value and len(value) < 100 and len(names) == 1 else ()
+    said = escaped(comments.trailing.get(node.lineno, ""))
+    return [directive("data", name, [said], options=shown) for name in names if name in public]
+
+
+def public_of(tree: ast.Module) -> list[str]:
+    """Read a module's `__all__`."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return ast.literal_eval(node.value)
+    return []
 
 
 def reference(path: Path, chapter: str) -> str:
     """Write the page of one module."""
     source = path.read_text(encoding="utf-8")
-    tree, said = ast.parse(source), comments(source)
-    public = next(
-        ast.literal_eval(one.value)
-        for one in tree.body
-        if isinstance(one, ast.Assign) and one.targets[0].id == "__all__"
-    )
+    tree, comments, lines = ast.parse(source), Comments(source), source.split("\n")
+    public, room = public_of(tree), room_of(path)
     page = [
-        f"# {path.stem}",
+        f"# {room}",
         "",
         docstring(tree).rstrip(".") + ".",
         "",
         f"Explained, shown and tested in [its chapter](../{chapter}).",
         "",
-        f"```{{py:module}} purification_nb.{path.stem}\n```",
+        f"```{{py:module}} purification_nb.{room}\n```",
         "",
     ]
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name in public:
-            page.append(
-                directive(
-                    "function",
-                    node.name + signature(node),
-                    [docstring(node), "", *fields(*parameters(node, said))],
-                )
-            )
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            page += described_data(node, comments, public)
+        elif isinstance(node, ast.FunctionDef) and node.name in public:
+            known = docments.parameters(node, comments), docments.returned(node, comments, lines)
+            head = node.name + signature(node)
+            page.append(directive("function", head, [docstring(node), "", *field_list(*known)]))
         elif isinstance(node, ast.ClassDef) and node.name in public:
-            page.append(described_class(node, said))
-        elif isinstance(node, ast.Assign):
-            names = [
-                name.id
-                for target in node.targets
-                for name in (target.elts if isinstance(target, ast.Tuple) else [target])
-                if isinstance(name, ast.Name)
-            ]
-            for name in (name for name in names if name in public):
-                value = ast.unparse(node.value)
-                page.append(
-                    directive(
-                        "data",
-                        name,
-                        [escaped(said.get(node.lineno, ""))],
-                        options=(
-                            (f":value: {value}",) if len(value) < 100 and len(names) == 1 else ()
-                        ),
-                    )
-                )
+            page.append(described_class(node, comments, lines))
     return "\n".join(page)
 
 
 def public_names() -> dict[str, str]:
-    """Give module.name for each public name that only one module has."""
-    where = {}
+    """Give room.name for each public name that only one room has."""
+    where: dict[str, list[str]] = {}
     for path in modules():
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-                for name in ast.literal_eval(node.value):
-                    where.setdefault(name, []).append(path.stem)
+        for name in public_of(ast.parse(path.read_text(encoding="utf-8"))):
+            where.setdefault(name, []).append(room_of(path))
     return {
         name: f"purification_nb.{places[0]}.{name}"
         for name, places in where.items()
@@ -228,14 +182,15 @@ def public_names() -> dict[str, str]:
     }
 
 
+def room_of(path: Path) -> str:
+    """Give the dotted name of a module within the library."""
+    return ".".join(path.relative_to(LIBRARY).with_suffix("").parts)
+
+
 def modules() -> list[Path]:
     """List the library's modules, in the order of their chapters."""
-    files = {path.stem: path for path in LIBRARY.glob("*.py") if not path.name.startswith("_")}
-    return [
-        files[path.stem.split("_", 1)[1]]
-        for path in chapters()
-        if path.stem.split("_", 1)[1] in files
-    ]
+    rooms = [room for path in chapters() for room in rooms_of(path)]
+    return [LIBRARY / f"{room.replace('.', '/')}.py" for room in rooms]
 
 
 def chapters() -> list[Path]:
@@ -272,7 +227,8 @@ def linked(text: str, here: Path, names: dict) -> str:
     lines = "".join(part(i, piece) for i, piece in enumerate(CODE.split(text))).split("\n")
     return (
         "\n".join(
-            plain if plain.startswith("#") else rich for plain, rich in zip(text.split("\n"), lines)
+            plain if plain.startswith("#") else rich
+            for plain, rich in zip(text.split("\n"), lines, strict=True)
         )
         if len(lines) == len(text.split("\n"))
         else text
@@ -356,7 +312,7 @@ def write_pages(into: Path) -> None:
                         {target for target in linked_files(nb, path) if target.endswith(".md")}
                     )
                 ),
-                "Reference": [f"api/{one.stem}" for one in modules()],
+                "Reference": [f"api/{room_of(one)}" for one in modules()],
             }
             nb.cells.append(
                 nbformat.v4.new_markdown_cell(
@@ -368,11 +324,11 @@ def write_pages(into: Path) -> None:
             (page.parent / target).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path.parent / target, page.parent / target)
     (into / "api").mkdir()
-    of_module = {path.stem.split("_", 1)[1]: path.name for path in chapters()}
+    chapter_of = {room: path.name for path in chapters() for room in rooms_of(path)}
     for path in modules():
-        (into / "api" / f"{path.stem}.md").write_text(
-            reference(path, of_module[path.stem]), encoding="utf-8"
-        )
+        room = room_of(path)
+        page = reference(path, chapter_of[room])
+        (into / "api" / f"{room}.md").write_text(page, encoding="utf-8")
 
 
 def build(into: Path) -> None:

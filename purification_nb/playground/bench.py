@@ -43,7 +43,8 @@ from ..training import seeded
 # %% ../../nbs/29_playground.ipynb #bb1bba26
 @dataclass(frozen=True)
 class QuickPurifier(PurifierIAndII):
-    """Purifier I & II against small opponents, in a short game: trained in a second or two, for playing with.
+    """Purifier I & II against small opponents, in a short game: trained in a second or two, for
+    playing with.
 
     Parameters
     ----------
@@ -175,9 +176,6 @@ class Workbench:
         (lam, alpha, beta) -> Purifier
     answers : dict
         (lam, alpha, beta), or None for the bare service -> {part: (n, k) scores}
-    drawings : dict
-        (that, how many scores are published) -> {"member" or "non-member": what the
-        attacker draws of those shown}
     attacks : dict
         membership attacks, once they are fitted
     shown : dict
@@ -194,8 +192,11 @@ class Workbench:
         default_factory=dict, repr=False
     )  # (lam, alpha, beta), or None for the bare service -> {part: (n, k) scores}
     drawings: dict = field(
-        default_factory=dict, repr=False
-    )  # (that, how many scores are published) -> {"member" or "non-member": what the attacker draws of those shown}
+        default_factory=dict,
+        repr=False,
+        # (that, how many scores are published) -> {"member" or "non-member": what the attacker draws of
+        # those shown}
+    )
     attacks: dict = field(
         default_factory=dict, repr=False
     )  # membership attacks, once they are fitted
@@ -252,7 +253,8 @@ def workbench(
     jobs: int = None,  # trainings at once; as many as there are cores when absent
     progress: bool = False,  # show a bar
 ) -> Workbench:
-    """Train a purifier for each combination of weights, and the attacker at each cut; ask them what the explorers will show.
+    """Train a purifier for each combination of weights, and the attacker at each cut; ask them
+    what the explorers will show.
 
     Parameters
     ----------
@@ -293,10 +295,10 @@ def workbench(
     held = [service.answer(getattr(split, part)) for part in PARTS[2:]]
     tops = tuple(top for top in (1, 2, 3, 10) if top < split.k) + (split.k,)
     shown = {}
-    for kind, scored in zip(("member", "non-member"), held):
+    for kind, scored in zip(("member", "non-member"), held, strict=True):
         order = np.argsort(scored.scores.max(1), kind="stable")
         shown[kind] = order[np.unique(np.linspace(0, len(order) - 1, records).astype(int))]
-    asked = [scored.scores[rows] for scored, rows in zip(held, shown.values())]
+    asked = [scored.scores[rows] for scored, rows in zip(held, shown.values(), strict=True)]
     keys = [None, *product(map(float, lams), map(float, alphas), map(float, betas))]
     plans = [QuickPurifier(lam=key[0], alpha=key[1], beta=key[2]) if key else None for key in keys]
     made = run_parallel(
@@ -311,15 +313,16 @@ def workbench(
             zip(
                 ("lam", "alpha", "beta"),
                 (tuple(map(float, values)) for values in (lams, alphas, betas)),
+                strict=True,
             )
         ),
         tops,
         shown=shown,
     )
-    for key, (purifier, drawn) in zip(keys, made):
+    for key, (purifier, drawn) in zip(keys, made, strict=True):
         bench.answers[key] = {
             part: (purifier or unchanged)(scored.scores)
-            for part, scored in zip(PARTS, known + held)
+            for part, scored in zip(PARTS, known + held, strict=True)
         }
         bench.drawings |= {
             (key, top): {kind: drawn[f"{top}.{i}"].numpy() for i, kind in enumerate(shown)}
@@ -446,7 +449,7 @@ class Shown:
         s, name = (
             self.state,
             (
-                "purified with λ = {0.lam:g}, α = {0.alpha:g}, β = {0.beta:g}".format(self.state)
+                f"purified with λ = {self.state.lam:g}, α = {self.state.alpha:g}, β = {self.state.beta:g}"
                 if self.state.purifier
                 else "without a purifier"
             ),

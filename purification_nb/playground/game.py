@@ -119,12 +119,15 @@ def new_game(
     rng = np.random.default_rng(seed)
     is_member = rng.random(rounds) < 0.5
     rows = [rng.choice(len(part), rounds, replace=False) for part in parts]
-    pick = lambda name: np.stack(
-        [
-            getattr(parts[0 if inside else 1], name)[rows[0 if inside else 1][i]]
-            for i, inside in enumerate(is_member)
-        ]
-    )
+
+    def pick(name):
+        return np.stack(
+            [
+                getattr(parts[0 if inside else 1], name)[rows[0 if inside else 1][i]]
+                for i, inside in enumerate(is_member)
+            ]
+        )
+
     scored = Scored(pick("scores"), pick("y"))
     fitted = _fitted(bench, key)
     return Game(
@@ -192,7 +195,7 @@ class GameRecordPanel(Panel):
 
     def move(self, game):
         sure = -np.log10(np.clip(1 - confidence(game.scored.scores, game.scored.y), 1e-6, 1))
-        for i, (bar, mark) in enumerate(zip(self.bars, self.marks)):
+        for i, (bar, mark) in enumerate(zip(self.bars, self.marks, strict=True)):
             out = i < len(game.answers)
             bar.set_height(sure[i] if i <= len(game.answers) else 0)
             bar.set_facecolor((MEMBER if game.is_member[i] else NONMEMBER) if out else "lightgrey")

@@ -16,7 +16,8 @@ from .bench import PARTS, State, show
 
 # %% ../../nbs/29_playground.ipynb #9885eb60
 class Panel:
-    """A figure with parts that move; subclasses draw `still` once and `move` its parts to what is shown.
+    """A figure with parts that move; subclasses draw `still` once and `move` its parts to what
+    is shown.
 
     Parameters
     ----------
@@ -91,7 +92,8 @@ LINES = (("members", MEMBER, "-"), ("non-members", NONMEMBER, "--"))
 
 
 class _Bars:
-    "The largest of two score vectors beside each other, F's as outlines, the published ones filled."
+    """The largest of two score vectors beside each other, F's as outlines, the published ones
+    filled."""
 
     def __init__(self, ax, count=6, title="score (outline: F's)", digits=3):
         self.count, self.digits, rows = count, digits, np.arange(count)[::-1]
@@ -111,15 +113,15 @@ class _Bars:
 
     def move(self, before, after, label, colour):
         order = np.argsort(-np.maximum(before, after), kind="stable")[: self.count]
-        for bar, value in zip(self.after, after[order]):
+        for bar, value in zip(self.after, after[order], strict=True):
             bar.set_width(value)
             bar.set_facecolor(colour)
-        for bar, value in zip(self.before, before[order]):
+        for bar, value in zip(self.before, before[order], strict=True):
             bar.set_width(value)
-        for text, given in zip(self.names, order):
+        for text, given in zip(self.names, order, strict=True):
             text.set_text(f"{'true ' if given == label else ''}{given}")
             text.set_weight("bold" if given == label else "normal")
-        for text, value in zip(self.numbers, after[order]):
+        for text, value in zip(self.numbers, after[order], strict=True):
             text.set_text(f"{value:.{self.digits}f}")
 
 
@@ -155,7 +157,7 @@ class RecordPanel(Panel):
         ]
         self.titles = [
             ax.set_title(name, fontsize=8)
-            for ax, name in zip(axes, ("the record", "from F(x)", "from the answer"))
+            for ax, name in zip(axes, ("the record", "from F(x)", "from the answer"), strict=True)
         ]
         for ax in axes:
             ax.set_xticks([])
@@ -168,11 +170,12 @@ class RecordPanel(Panel):
         self.moving = [*self.images, *self.errors, *self.bars.parts]
 
     def move(self, shown):
-        for image, picture in zip(self.images, shown.pictures):
+        for image, picture in zip(self.images, shown.pictures, strict=True):
             image.set_data(np.clip(_as_picture(picture), *image.get_clim()))
         for text, said in zip(
             self.errors,
             (f"label {shown.label}", *(f"misses by {error:.3f}" for error in shown.errors)),
+            strict=True,
         ):
             text.set_text(said)
         self.bars.move(shown.before, shown.after, shown.label, COLOURS[shown.state.kind])
@@ -192,7 +195,7 @@ class HistogramPanel(Panel):
                 beta=bench.weights["beta"][0],
             ),
         ).confidences
-        for (name, colour, dash), values in zip(LINES, bare):
+        for (name, colour, dash), values in zip(LINES, bare, strict=True):
             above.stairs(frequencies(values), BINS, color=colour, ls=dash, label=name)
         above.set_title("F: who got which confidence", fontsize=8)
         above.legend(frameon=False, fontsize=7, loc="upper center")
@@ -209,7 +212,7 @@ class HistogramPanel(Panel):
         self.moving = self.steps
 
     def move(self, shown):
-        for step, values in zip(self.steps, shown.confidences):
+        for step, values in zip(self.steps, shown.confidences, strict=True):
             step.set_data(np.maximum(frequencies(values), 1e-9))
 
 
@@ -279,12 +282,13 @@ class Explorer:
         parts = np.atleast_1d(
             whole.subfigures(1, len(sizes), width_ratios=[wide for wide, _ in sizes])
         )
-        for panel, part in zip(self.panels, parts):
+        for panel, part in zip(self.panels, parts, strict=True):
             type(panel)(self.about, part).move(self.shown)
         return whole
 
     def controls(self, w, changed) -> list:
-        "The widgets that move it, by ipywidgets `w`; each calls `changed` when it has changed the state."
+        """The widgets that move it, by ipywidgets `w`; each calls `changed` when it has changed
+        the state."""
         raise NotImplementedError
 
     def said(self) -> str:
@@ -313,12 +317,12 @@ class Explorer:
                     object_fit="contain",
                 ),
             )
-            for panel, png in zip(self.panels, self.draw())
+            for panel, png in zip(self.panels, self.draw(), strict=True)
         ]
         text = w.HTML(self._html())
 
         def changed(*_):
-            for picture, png in zip(pictures, self.draw()):
+            for picture, png in zip(pictures, self.draw(), strict=True):
                 picture.value = png
             text.value = self._html()
 

@@ -183,7 +183,7 @@ class PointPanel(Panel):
         self.moving = self.steps
 
     def move(self, shown):
-        for step, scored in zip(self.steps, shown[1] or ()):
+        for step, scored in zip(self.steps, shown[1] or (), strict=True):
             step.set_data(
                 np.maximum(frequencies(np.clip(confidence(scored.scores, scored.y), 0, 1)), 1e-9)
             )
@@ -205,7 +205,8 @@ class walk(Explorer):
 
     def __init__(
         self,
-        found: Audit = None,  # an audit with a strongest attack; measured when absent, about a minute the first time
+        # an audit with a strongest attack; measured when absent, about a minute the first time
+        found: Audit = None,
         recipe: str = None,  # where to begin; the recipe with most settings when absent
         place: int = 0,  # on its curve, the least distortion first
     ):

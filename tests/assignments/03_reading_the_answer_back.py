@@ -128,7 +128,7 @@ def measure(train, auxiliary, heldout):
             "train_inverter": (
                 """
 def train_inverter(scores, x, seed):
-    from purification_nb.classifiers import mlp_decoder
+    from purification_nb.networks import mlp_decoder
     from purification_nb.training import adam, fit, minimise, seeded
     import torch
     with seeded(seed): decoder = mlp_decoder(scores.shape[1], x.shape[1:])

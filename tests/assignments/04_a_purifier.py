@@ -76,7 +76,7 @@ def distortion(before, after):
             "measure": (
                 """
 import copy
-from purification_nb.membership import evaluate
+from purification_nb.evaluation import evaluate
 
 def measure(attack, split, bare, published):
     def found(attack, service):
@@ -140,7 +140,7 @@ def distortion(before, after):
             "measure": (
                 """
 def measure(attack, split, bare, published):
-    from purification_nb.classifiers import Knowledge
+    from purification_nb.adversary import Knowledge
     def accuracy(attack, service, fitted):
         held = [service.answer(part) for part in (split.heldout_members, split.heldout_nonmembers)]
         if fitted: attack.fit(Knowledge(*[fitted.answer(part) for part in (split.heldout_members, split.heldout_nonmembers)]))

@@ -74,7 +74,7 @@ class Unmask(Attack):
             ),
             "honest_row": (
                 """
-from purification_nb.membership import strongest
+from purification_nb.evaluation import strongest
 
 def honest_row(attacks, knowledge, members, nonmembers):
     attack = strongest(attacks, knowledge)

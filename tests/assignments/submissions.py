@@ -1,8 +1,10 @@
 """What students might hand in, and what nbgrader makes of it.
 
-    python tests/assignments/submissions.py 01_who_was_in_the_training_set     grade its submissions and show the points
+    python tests/assignments/submissions.py 01_who_was_in_the_training_set     grade its submissions
+    and show the points
 
-Each assignment has a file here with its name and a dictionary SUBMISSIONS; the solution and the untouched stub are added to it.
+Each assignment has a file here with its name and a dictionary SUBMISSIONS; the solution and the
+untouched stub are added to it.
 """
 
 import importlib.util
@@ -25,7 +27,8 @@ import course  # noqa: E402
 
 @dataclass(frozen=True)
 class Submission:
-    """Answers that differ from the solution, the points they must lose, and what the checks must say."""
+    """Answers that differ from the solution, the points they must lose, and what the checks must
+    say."""
 
     answers: dict  # grade_id of an answer -> its source
     lost: dict = field(
@@ -85,7 +88,8 @@ def said(path: Path) -> str:
 
 
 def grade(name: str, tree: Path) -> dict:
-    """Release an assignment, hand in every submission, let nbgrader grade them: {student: {"points", "of", "manual", "said"}}, and seconds."""
+    """Release an assignment, hand in every submission, let nbgrader grade them: {student:
+    {"points", "of", "manual", "said"}}, and seconds."""
     from nbgrader.api import Gradebook
 
     start = time.perf_counter()

@@ -1,4 +1,5 @@
-"""Start kernels as forks of one process that has the heavy imports done: nine of ten seconds of a graded notebook are imports."""
+"""Start kernels as forks of one process that has the heavy imports done: nine of ten seconds of a
+graded notebook are imports."""
 
 import multiprocessing
 import os
@@ -16,8 +17,8 @@ HEAVY = [
     "matplotlib_inline.backend_inline",
     "pandas",
     "ipykernel.ipkernel",
-    "purification_nb.shadows",
-    "purification_nb.inversion",
+    "purification_nb.attacks.shadows",
+    "purification_nb.attacks.inversion",
 ]
 
 

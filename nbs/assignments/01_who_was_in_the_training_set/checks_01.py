@@ -1,26 +1,14 @@
-"""The checks of assignment 1: each takes your function and says in a sentence what is wrong with it."""
+"""The checks of assignment 1: each takes your function and says in a sentence what is wrong with
+it."""
+
+import sys
+from pathlib import Path
 
 import numpy as np
 
-
-def answer(student, *arguments):
-    """Call the student's function, on copies; say so where it is not written yet."""
-    try:
-        given = student(
-            *(np.array(a) if isinstance(a, (list, np.ndarray)) else a for a in arguments)
-        )
-    except NotImplementedError:
-        raise AssertionError(f"{student.__name__} is not written yet") from None
-    assert given is not None, f"{student.__name__} returns nothing: is a `return` missing?"
-    return given
-
-
-def once_written(call):
-    """What `call` gives; a remark where the functions it uses are not written yet."""
-    try:
-        return call()
-    except NotImplementedError:
-        print("write the answers above first, then run this again")
+# In the repository what all assignments share lies one folder up, in a hand-out beside this file.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from checks_common import answer_on_copies, once_written  # noqa: E402, F401
 
 
 def is_fair_split(person, parts):
@@ -53,16 +41,20 @@ def is_fair_split(person, parts):
 def split_by_person(student):
     """Exercise 1."""
     person = np.array([7, 3, 3, 9, 7, 1, 4, 4, 9, 3, 8, 2, 1, 5, 5, 7, 6, 2, 8, 0, 0, 6])
-    parts = answer(student, person, 0)
+    parts = answer_on_copies(student, person, 0)
     is_fair_split(person, parts)
-    same = lambda one, other: all(
-        sorted(np.asarray(a).tolist()) == sorted(np.asarray(b).tolist()) for a, b in zip(one, other)
-    )
-    assert same(parts, answer(student, person, 0)), (
+
+    def same(one, other):
+        return all(
+            sorted(np.asarray(a).tolist()) == sorted(np.asarray(b).tolist())
+            for a, b in zip(one, other, strict=True)
+        )
+
+    assert same(parts, answer_on_copies(student, person, 0)), (
         "seed 0 gives a different split the second time: make the generator from the seed, inside"
         " the function"
     )
-    assert not all(same(parts, answer(student, person, seed)) for seed in (1, 2, 3)), (
+    assert not all(same(parts, answer_on_copies(student, person, seed)) for seed in (1, 2, 3)), (
         "seeds 0 and 1 give the same split: shuffle the people with the seed"
     )
     print("split_by_person: nobody is on two sides.")
@@ -74,7 +66,7 @@ def gap_attack(student):
         np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4], [0.5, 0.4, 0.1]]),
         np.array([0, 1, 0, 1]),
     )
-    said = np.asarray(answer(student, scores, y))
+    said = np.asarray(answer_on_copies(student, scores, y))
     assert said.shape == (4,), (
         f"one answer for each record is asked for, (4,) here; yours has shape {said.shape}"
     )
@@ -91,7 +83,7 @@ def gap_attack(student):
 def balanced_accuracy(student):
     """Exercise 3."""
     inside, outside = np.array([True, True, True, False]), np.array([True, False])
-    given = float(answer(student, inside, outside))
+    given = float(answer_on_copies(student, inside, outside))
     assert not np.isclose(given, 4 / 6), (
         "3 of 4 members and 1 of 2 others are told right, and you count them as if all records were"
         " one set: take the share in each set first, then the mean of the two shares"
@@ -100,7 +92,7 @@ def balanced_accuracy(student):
         f"3 of 4 members found, 1 of 2 non-members left alone: that is 0.625, not {given:.4g}"
     )
     assert np.isclose(
-        float(answer(student, np.array([True, True]), np.array([True, True, True]))), 0.5
+        float(answer_on_copies(student, np.array([True, True]), np.array([True, True, True]))), 0.5
     ), (
         "an attack that always says member must get 0.5: non-members are right when they are NOT"
         " accused"
@@ -109,8 +101,12 @@ def balanced_accuracy(student):
 
 
 def allowed_accuracies(known_members, known_nonmembers, heldout_members, heldout_nonmembers):
-    """The lowest and highest held-out accuracy among all thresholds that are best on the known halves."""
-    accuracy = lambda t, inside, outside: (np.mean(inside >= t) + np.mean(outside < t)) / 2
+    """The lowest and highest held-out accuracy among all thresholds that are best on the known
+    halves."""
+
+    def accuracy(t, inside, outside):
+        return (np.mean(inside >= t) + np.mean(outside < t)) / 2
+
     every = np.unique(
         np.concatenate([known_members, known_nonmembers, heldout_members, heldout_nonmembers])
     )
@@ -125,7 +121,7 @@ def attack_accuracy(student):
     """Exercise 4."""
     known = np.array([0.9, 0.8, 0.8, 0.2]), np.array([0.3, 0.2, 0.1, 0.1])
     heldout = np.array([0.9, 0.85, 0.15, 0.12]), np.array([0.05, 0.04, 0.03, 0.02])
-    given = float(answer(student, *known, *heldout))
+    given = float(answer_on_copies(student, *known, *heldout))
     assert 0 <= given <= 1, f"an accuracy lies between 0 and 1, yours is {given:.4g}"
     assert not np.isclose(given, 1), (
         "your threshold was chosen on the held-out halves: it changes when only the held-out"
@@ -152,7 +148,7 @@ def log_odds(student):
     scores = np.repeat(((1 - p) / 2)[:, None], 3, 1)
     scores[np.arange(8), y] = p
     with np.errstate(divide="ignore", invalid="ignore"):
-        given = np.asarray(answer(student, scores, y), float)
+        given = np.asarray(answer_on_copies(student, scores, y), float)
     assert given.shape == (8,), (
         f"one number for each record is asked for, (8,) here; yours have shape {given.shape}"
     )
@@ -196,7 +192,7 @@ def tpr_at_fpr(student):
         np.array([0.9, 0.8, 0.7, 0.6, 0.5]),
         np.array([0.85, 0.55, 0.4, 0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1]),
     )
-    given = float(answer(student, members, nonmembers, 0.1))
+    given = float(answer_on_copies(student, members, nonmembers, 0.1))
     assert not np.isclose(given, 1 / 5), (
         "one of ten non-members may be accused, and you accuse none: 'at most' allows it"
     )
@@ -205,7 +201,9 @@ def tpr_at_fpr(student):
         f" 0.8, not {given:.4g}"
     )
     tied = float(
-        answer(student, np.array([0.9, 0.8, 0.8, 0.8]), np.array([0.8, 0.8, 0.8, 0.5]), 0.25)
+        answer_on_copies(
+            student, np.array([0.9, 0.8, 0.8, 0.8]), np.array([0.8, 0.8, 0.8, 0.5]), 0.25
+        )
     )
     assert not np.isclose(tied, 1), (
         "where scores are equal your threshold accuses more non-members than it may: at 0.8 it"
@@ -215,7 +213,9 @@ def tpr_at_fpr(student):
         "members 0.9 0.8 0.8 0.8, others 0.8 0.8 0.8 0.5, a quarter allowed: only the one at 0.9"
         f" can be found, 0.25, not {tied:.4g}"
     )
-    assert np.isclose(float(answer(student, np.array([0.5, 0.4]), np.array([0.5, 0.3]), 0.0)), 0), (
+    assert np.isclose(
+        float(answer_on_copies(student, np.array([0.5, 0.4]), np.array([0.5, 0.3]), 0.0)), 0
+    ), (
         "no non-member may be accused and the best of them is as high as the best member: the"
         " answer is 0"
     )

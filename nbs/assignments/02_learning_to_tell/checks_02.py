@@ -1,27 +1,17 @@
-"""The checks of assignment 2: each takes your function and says in a sentence what is wrong with it."""
+"""The checks of assignment 2: each takes your function and says in a sentence what is wrong with
+it."""
+
+import sys
+from pathlib import Path
 
 import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-
-def answer(student, *arguments):
-    """Call the student's function, on copies; say so where it is not written yet."""
-    try:
-        given = student(*(np.array(a) if isinstance(a, np.ndarray) else a for a in arguments))
-    except NotImplementedError:
-        raise AssertionError(f"{student.__name__} is not written yet") from None
-    assert given is not None, f"{student.__name__} returns nothing: is a `return` missing?"
-    return given
-
-
-def once_written(call):
-    """What `call` gives; a remark where the functions it uses are not written yet."""
-    try:
-        return call()
-    except NotImplementedError:
-        print("write the answers above first, then run this again")
+# In the repository what all assignments share lies one folder up, in a hand-out beside this file.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from checks_common import answer_on_copies, once_written  # noqa: E402, F401
 
 
 def are_halves(table, n, count):
@@ -50,9 +40,9 @@ def are_halves(table, n, count):
 
 def halves(student):
     """Exercise 1."""
-    are_halves(np.asarray(answer(student, 12, 4, 0)), 12, 4)
-    are_halves(np.asarray(answer(student, 50, 8, 1)), 50, 8)
-    first, again, other = (np.asarray(answer(student, 50, 4, seed)) for seed in (0, 0, 1))
+    are_halves(np.asarray(answer_on_copies(student, 12, 4, 0)), 12, 4)
+    are_halves(np.asarray(answer_on_copies(student, 50, 8, 1)), 50, 8)
+    first, again, other = (np.asarray(answer_on_copies(student, 50, 4, seed)) for seed in (0, 0, 1))
     assert (first == again).all(), (
         "the same seed gives two different tables: make the generator from the seed, inside the"
         " function"
@@ -64,7 +54,8 @@ def halves(student):
 
 
 def same_rows(given, tables, inside):
-    """Complain where an attack set does not hold the top three of these tables, in any order, with their membership."""
+    """Complain where an attack set does not hold the top three of these tables, in any order, with
+    their membership."""
     assert isinstance(given, (tuple, list)) and len(given) == 2, (
         "two things are asked for: the features and is_member"
     )
@@ -79,7 +70,10 @@ def same_rows(given, tables, inside):
         f" {is_member.shape}"
     )
     right = np.sort(np.concatenate(list(tables)), axis=1)[:, ::-1][:, :3]
-    rows = lambda f, m: sorted(map(tuple, np.c_[f, m].round(9).tolist()))
+
+    def rows(f, m):
+        return sorted(map(tuple, np.c_[f, m].round(9).tolist()))
+
     if rows(features, is_member) == rows(right, inside.ravel()):
         return
     assert rows(features, is_member) != rows(right, 1 - inside.ravel()), (
@@ -107,7 +101,7 @@ def attack_set(student):
     )
     inside = np.array([[True, False, False], [False, True, True]])
     shadows = [lambda x, table=table: table[np.asarray(x)] for table in tables]
-    same_rows(answer(student, shadows, np.arange(3), inside), tables, inside)
+    same_rows(answer_on_copies(student, shadows, np.arange(3), inside), tables, inside)
     print("attack_set: inside is member, the largest score first.")
 
 
@@ -126,7 +120,7 @@ def planted_auc(student, leak, seed):
     )
     is_member = np.repeat([1, 0], 1000)
     order = rng.permutation(2000)
-    attack = answer(student, np.concatenate(train)[order], is_member[order], 0)
+    attack = answer_on_copies(student, np.concatenate(train)[order], is_member[order], 0)
     assert callable(attack), (
         f"train_attack must return a function of features; it returns a {type(attack).__name__}"
     )
@@ -137,7 +131,8 @@ def planted_auc(student, leak, seed):
     assert np.isfinite(said).all(), (
         "the attack answers NaN or infinity: clip the scores before you take logs"
     )
-    # the same features one by one must get the same answers: they are scaled with the training set's mean, not their own
+    # the same features one by one must get the same answers: they are scaled with the training
+    # set's mean, not their own
     assert np.allclose(
         [np.asarray(attack(np.concatenate(test)[i : i + 1]), float).ravel()[0] for i in (0, 1500)],
         said[[0, 1500]],
@@ -174,7 +169,9 @@ def train_attack(student):
         np.concatenate([features(rng, 1, 50), features(rng, 3, 50)]),
         np.repeat([1, 0], 50),
     )
-    first, again = (np.asarray(answer(student, few, is_member, 1)(few), float) for _ in range(2))
+    first, again = (
+        np.asarray(answer_on_copies(student, few, is_member, 1)(few), float) for _ in range(2)
+    )
     assert np.allclose(first, again), (
         "the same seed gives two different attacks: hand the seed to the network's initial weights"
         " and its shuffling"
@@ -186,7 +183,8 @@ _members = []  # what was drawn as a member, for an attack that looks it up
 
 
 def planted(bayes, seed=0, n=2000):
-    """Known members, known non-members, held-out members, held-out non-members, on which the best possible accuracy is `bayes`."""
+    """Known members, known non-members, held-out members, held-out non-members, on which the best
+    possible accuracy is `bayes`."""
     rng, apart = np.random.default_rng([seed, round(1000 * bayes)]), norm.ppf(bayes)
     parts = [rng.normal(side * apart, 1, n) for side in (1, -1, 1, -1)]
     _members[:] = [*_members[-40000:], *parts[0], *parts[2]]
@@ -243,7 +241,7 @@ def cases(seed):
 
 def diagnose(student):
     """Exercise 4."""
-    said = [answer(student, attack, planted, *service) for attack, service, _ in cases(0)]
+    said = [answer_on_copies(student, attack, planted, *service) for attack, service, _ in cases(0)]
     assert all(one in ("bug", "leaks", "no leak found") for one in said), (
         f"the answer must be 'bug', 'leaks' or 'no leak found', not {said[0]!r}"
     )
@@ -286,7 +284,7 @@ def calibrated(student):
     )
     outside = np.array([[True, True, False], [True, False, False], [False, True, False]])
     with np.errstate(divide="ignore", invalid="ignore"):
-        given = np.asarray(answer(student, phi, said, outside), float)
+        given = np.asarray(answer_on_copies(student, phi, said, outside), float)
     assert given.shape == (3,), (
         f"one number for each record is asked for, (3,); yours have shape {given.shape}"
     )
@@ -297,7 +295,8 @@ def calibrated(student):
         "you compare with shadows that saw the record: take those for which `outside` is True"
     )
     assert not np.allclose(given[:2], [-1.5, 0]), (
-        "the other way round: surer than the shadows means member, so subtract them from the service"
+        "the other way round: surer than the shadows means member, so subtract them from the"
+        " service"
     )
     assert np.allclose(given[:2], [1.5, 0]), (
         "for the first two records the means outside are 1.5 and 5, so 1.5 and 0 are asked for;"

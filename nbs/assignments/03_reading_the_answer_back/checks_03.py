@@ -1,32 +1,22 @@
-"""The checks of assignment 3: each takes your function and says in a sentence what is wrong with it."""
+"""The checks of assignment 3: each takes your function and says in a sentence what is wrong with
+it."""
+
+import sys
+from pathlib import Path
 
 import numpy as np
 
 from purification_nb.records import Scored
 
-
-def answer(student, *arguments):
-    """Call the student's function, on copies; say so where it is not written yet."""
-    try:
-        given = student(*(np.array(a) if isinstance(a, np.ndarray) else a for a in arguments))
-    except NotImplementedError:
-        raise AssertionError(f"{student.__name__} is not written yet") from None
-    assert given is not None, f"{student.__name__} returns nothing: is a `return` missing?"
-    return given
-
-
-def once_written(call):
-    """What `call` gives; a remark where the functions it uses are not written yet."""
-    try:
-        return call()
-    except NotImplementedError:
-        print("write the answers above first, then run this again")
+# In the repository what all assignments share lies one folder up, in a hand-out beside this file.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from checks_common import answer_on_copies, once_written  # noqa: E402, F401
 
 
 def truncate(student):
     """Exercise 1."""
     scores = np.array([[0.1, 0.5, 0.08, 0.3, 0.02], [0.04, 0.06, 0.7, 0.15, 0.05]])
-    given = np.asarray(answer(student, scores, 2), float)
+    given = np.asarray(answer_on_copies(student, scores, 2), float)
     assert given.shape == (
         2,
         5,
@@ -43,7 +33,7 @@ def truncate(student):
         f"of {scores[0]} the top two leave 0.2 for three others: {right[0].round(3)} is asked for,"
         f" yours is {given[0].round(3)}"
     )
-    assert np.allclose(answer(student, scores, 5), scores), (
+    assert np.allclose(answer_on_copies(student, scores, 5), scores), (
         "with m as large as the number of classes nothing may change"
     )
     kept = scores.copy()
@@ -64,7 +54,7 @@ def make_reader(student):
     )
     later = np.array([[0.6, 0.35, 0.0, 0.05], [1 - 1e-9 - 1e-12, 1e-9, 1e-12, 0.0]])
     with np.errstate(divide="ignore", invalid="ignore"):
-        read = answer(student, auxiliary)
+        read = answer_on_copies(student, auxiliary)
         assert callable(read), (
             f"make_reader must return a function of scores; it returns a {type(read).__name__}"
         )
@@ -128,7 +118,7 @@ def label_error(auxiliary, heldout):
 
 def train_inverter(student, auxiliary, heldout):
     """Exercise 3."""
-    invert = answer(student, auxiliary.scores, auxiliary.x, 0)
+    invert = answer_on_copies(student, auxiliary.scores, auxiliary.x, 0)
     assert callable(invert), (
         f"train_inverter must return a function of scores; it returns a {type(invert).__name__}"
     )
@@ -150,7 +140,8 @@ def train_inverter(student, auxiliary, heldout):
     )
     error = float(((drawn - heldout.x) ** 2).mean())
     assert error < 0.95 * nothing, (
-        f"no better than the mean image: the error is {error:.4f}, and {nothing:.4f} knowing nothing"
+        f"no better than the mean image: the error is {error:.4f}, and {nothing:.4f} knowing"
+        " nothing"
     )
     assert error < 0.9 * label, (
         f"no better than the label alone: the error is {error:.4f}, and {label:.4f} is what the"
@@ -162,7 +153,8 @@ def train_inverter(student, auxiliary, heldout):
     )
     few = auxiliary[np.arange(0, 2000, 20)]
     first, again = (
-        np.asarray(answer(student, few.scores, few.x, 1)(heldout.scores[:5])) for _ in range(2)
+        np.asarray(answer_on_copies(student, few.scores, few.x, 1)(heldout.scores[:5]))
+        for _ in range(2)
     )
     assert np.allclose(first, again, atol=1e-5), (
         "the same seed gives two different inverters: seed the initial weights and the shuffling"
@@ -175,7 +167,7 @@ def label_only(student):
     scored = Scored(
         np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.2, 0.5, 0.3]]), np.array([0, 1, 1])
     )
-    given = np.asarray(answer(student, scored), float)
+    given = np.asarray(answer_on_copies(student, scored), float)
     assert given.shape == (
         3,
         3,
@@ -206,9 +198,12 @@ def measure(student):
             [x[np.abs(scores - row).sum(1).argmin()] for row in np.asarray(later)]
         )
 
-    given = float(answer(student, by_heart, auxiliary, heldout))
+    given = float(answer_on_copies(student, by_heart, auxiliary, heldout))
     assert trained_on, "`train` was never called: train the inverter on the auxiliary records"
-    same = lambda one, other: one.shape == other.shape and np.allclose(one, other)
+
+    def same(one, other):
+        return one.shape == other.shape and np.allclose(one, other)
+
     assert not any(same(x, heldout.x) for x in trained_on), (
         "the inverter was trained on the held-out records; it may see the auxiliary ones only"
     )
@@ -239,7 +234,7 @@ def reidentified(student):
         np.ones((3, 2, 2)) * np.array(shades)[:, None, None]
         for shades in ([0.0, 1.0, 2.0], [0.2, 1.4, 0.7])
     )
-    given = float(answer(student, drawings, x))
+    given = float(answer_on_copies(student, drawings, x))
     assert not np.isclose(given, 1), (
         "all are re-identified, whatever is drawn: do you compare records with records? The third"
         " drawing is closer to the second record"

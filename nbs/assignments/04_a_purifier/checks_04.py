@@ -1,6 +1,9 @@
-"""The checks of assignment 4: each takes your function and says in a sentence what is wrong with it."""
+"""The checks of assignment 4: each takes your function and says in a sentence what is wrong with
+it."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,38 +15,22 @@ from purification_nb.defences.purifier import purifier_loss as equation_2
 from purification_nb.records import Records, Scored
 from purification_nb.service import Predictor
 
-
-def answer(student, *arguments):
-    """Call the student's function; say so where it is not written yet."""
-    try:
-        given = student(*arguments)
-    except NotImplementedError:
-        raise AssertionError(f"{student.__name__} is not written yet") from None
-    assert given is not None, f"{student.__name__} returns nothing: is a `return` missing?"
-    return given
-
-
-def once_written(call):
-    """What `call` gives; a remark where the functions it uses are not written yet."""
-    try:
-        return call()
-    except NotImplementedError:
-        print("write the answers above first, then run this again")
-
-
-def near(a, b, tolerance=1e-4):
-    """Whether two numbers or arrays are equal, but for the last digits."""
-    return np.allclose(np.asarray(a, float), np.asarray(b, float), rtol=tolerance, atol=tolerance)
+# In the repository what all assignments share lies one folder up, in a hand-out beside this file.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from checks_common import answer, near, once_written  # noqa: E402, F401
 
 
 def loss(student):
     """Exercise 1."""
-    value = lambda logits, scores, lam: answer(
-        student,
-        torch.tensor(logits, dtype=torch.float32),
-        torch.tensor(scores, dtype=torch.float32),
-        lam,
-    )
+
+    def value(logits, scores, lam):
+        return answer(
+            student,
+            torch.tensor(logits, dtype=torch.float32),
+            torch.tensor(scores, dtype=torch.float32),
+            lam,
+        )
+
     half = [[2.0, 2.0]], [[1.0, 0.0]]
     first = value(*half, 2.0)
     assert isinstance(first, torch.Tensor) and first.numel() == 1, (
@@ -218,7 +205,10 @@ def purifier(student):
         "d3": {p: other(getattr(split, p)) for p in ("known_nonmembers", "heldout_nonmembers")},
         "labels": {"d2": other(split.d2, labels=True)},
     }
-    moved = lambda change: not near(made(replace(split, **change))[1], purified, 1e-3)
+
+    def moved(change):
+        return not near(made(replace(split, **change))[1], purified, 1e-3)
+
     if moved(changes["d1"] | changes["d3"] | changes["labels"]):
         assert not moved({}), (
             "the same seed gives another purifier: draw weights and batches inside `with"
@@ -364,9 +354,10 @@ def measure(student, split, service):
         "the floor is what the label attack finds on the held-out halves of the bare service,"
         f" {(right[2] + 1 - right[3]) / 2:.3f}; yours is {given['floor']:.3f}"
     )
-    balanced = lambda attack, inside, outside: (
-        (attack.predict(inside).mean() + 1 - attack.predict(outside).mean()) / 2
-    )
+
+    def balanced(attack, inside, outside):
+        return (attack.predict(inside).mean() + 1 - attack.predict(outside).mean()) / 2
+
     peeking = ThresholdAttack("confidence").fit(Knowledge(*sides[2:]))
     fair = ThresholdAttack("confidence").fit(Knowledge(*sides[:2]))
     assert not near(given["bare"], balanced(peeking, *sides[2:])), (

@@ -1,6 +1,9 @@
-"""The checks of assignment 5: each takes your function or class and says in a sentence what is wrong with it."""
+"""The checks of assignment 5: each takes your function or class and says in a sentence what is
+wrong with it."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,34 +17,17 @@ from purification_nb.evaluation import planted_leak
 from purification_nb.networks import mlp
 from purification_nb.training import seeded
 
-
-def answer(student, *arguments, name=None):
-    """Call the student's function; say so where it is not written yet."""
-    name = name or student.__name__
-    try:
-        given = student(*arguments)
-    except NotImplementedError:
-        raise AssertionError(f"{name} is not written yet") from None
-    assert given is not None, f"{name} returns nothing: is a `return` missing?"
-    return given
-
-
-def once_written(call):
-    """What `call` gives; a remark where the functions it uses are not written yet."""
-    try:
-        return call()
-    except NotImplementedError:
-        print("write the answers above first, then run this again")
-
-
-def near(a, b, tolerance=1e-4):
-    """Whether two numbers or arrays are equal, but for the last digits."""
-    return np.allclose(np.asarray(a, float), np.asarray(b, float), rtol=tolerance, atol=tolerance)
+# In the repository what all assignments share lies one folder up, in a hand-out beside this file.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from checks_common import answer, near, once_written  # noqa: E402, F401
 
 
 def judge_loss(student):
     """Exercise 1, first half."""
-    value = lambda real, fake: float(answer(student, torch.tensor(real), torch.tensor(fake)))
+
+    def value(real, fake):
+        return float(answer(student, torch.tensor(real), torch.tensor(fake)))
+
     given, right = (
         value([2.0, 2.0, 0.0], [0.0, 0.0, -1.0]),
         (2 * np.log1p(np.exp(-2)) + np.log(2)) / 3 + (2 * np.log(2) + np.log1p(np.exp(-1))) / 3,
@@ -79,7 +65,10 @@ def judge_loss(student):
 
 def purifier_term(student):
     """Exercise 1, second half."""
-    value = lambda fake, beta: float(answer(student, torch.tensor(fake), beta))
+
+    def value(fake, beta):
+        return float(answer(student, torch.tensor(fake), beta))
+
     given, right = (
         value([1.0, 1.0, -1.0], 2.0),
         -2 * (2 * np.log1p(np.exp(1)) + np.log1p(np.exp(-1))) / 3,
@@ -164,10 +153,9 @@ def round_(student):
             raise
         return parts
 
-    g, player, _, _, scores, lam = parts = played(0.0)
+    g, player, _, _, scores, lam = played(0.0)
     alone, judge, moves, judge_moves, *_ = table(0.0)
     start, judge_start = place(alone), place(judge.network)
-    first = Watched(0.0).loss
     logits = alone(scores)
     moves.zero_grad()
     equation_2(logits, scores, lam).backward()
@@ -197,7 +185,8 @@ def round_(student):
         " scores with their gradient, not detached"
     )
     assert near(place(player.network), states["term"], 1e-6), (
-        "the player moves again in the purifier's step: only the purifier's optimiser may step there"
+        "the player moves again in the purifier's step: only the purifier's optimiser may step"
+        " there"
     )
     again, keeper, g_moves, p_moves, scores, lam = table(1.0)
     for _ in range(2):
@@ -296,7 +285,8 @@ def unmask(student, split, service):
     answer(fitted, name="Unmask")
     values = np.asarray(answer(attack.score, held[0], name="Unmask.score"), float)
     assert values.shape == (len(held[0]),), (
-        f"one number for each record is asked for, ({len(held[0])},); yours has shape {values.shape}"
+        f"one number for each record is asked for, ({len(held[0])},); yours has shape"
+        f" {values.shape}"
     )
     assert np.isfinite(values).all(), "some scores are NaN or infinite"
     few, many = (np.asarray(attack.score(part), float) for part in (held[1][::25], held[1]))
@@ -339,12 +329,15 @@ class Parrot(Attack):
 def honest(student):
     """Exercise 5."""
     knowledge, members, nonmembers = planted_leak(0.75, 300, seed=1)
-    make = lambda: [
-        LabelAttack(),
-        Parrot(),
-        ThresholdAttack("confidence"),
-        ThresholdAttack("entropy"),
-    ]
+
+    def make():
+        return [
+            LabelAttack(),
+            Parrot(),
+            ThresholdAttack("confidence"),
+            ThresholdAttack("entropy"),
+        ]
+
     given = answer(student, make(), knowledge, members, nonmembers)
     assert isinstance(given, dict) and set(given) == {
         "attack",
