@@ -21,10 +21,12 @@ from PIL import Image
 
 from purification_nb.datasets import digits
 from purification_nb.defences.baselines import Temperature, TopK
-from purification_nb.playground.bench import QuickDecoder, QuickPurifier, State, show, workbench
+from purification_nb.playground.bench import workbench
 from purification_nb.playground.explore import explore
 from purification_nb.playground.game import GameRecordPanel, new_game, play
 from purification_nb.playground.panels import HistogramPanel, RecordPanel, RocPanel
+from purification_nb.playground.quick import QuickDecoder, QuickPurifier
+from purification_nb.playground.states import State, show
 from purification_nb.playground.walk import tradeoff_points, walk
 from purification_nb.records import InputError
 from purification_nb.scores import MEMBER, NONMEMBER
