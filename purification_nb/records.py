@@ -253,31 +253,31 @@ def check_scores(
     if k is not None and table.shape[1] != k:
         raise InputError(f"these scores have {table.shape[1]} columns, but there are {k} classes")
     if not table.min() >= 0:  # which a NaN is not either
-        raise InputError(_numbers_below_zero(table))
+        raise InputError(_explain_negative(table))
     total = table @ np.ones(table.shape[1])
     if not np.abs(total - 1).max() <= 1e-3:
-        raise InputError(_rows_that_miss_one(table, total))
+        raise InputError(_explain_sums(table, total))
     return table
 
 
 # %% ../nbs/01_records.ipynb #1eddb3d3
-def _numbers_below_zero(table: np.ndarray) -> str:
+def _explain_negative(table: np.ndarray) -> str:
     "What numbers below 0, or NaN, seem to be."
     if np.isnan(table).any():
         return (
             f"{np.isnan(table).any(1).sum()} rows of the scores hold NaN: did the network diverge?"
         )
-    return _logits(table)
+    return _explain_logits(table)
 
 
-def _rows_that_miss_one(table: np.ndarray, total: np.ndarray) -> str:
+def _explain_sums(table: np.ndarray, total: np.ndarray) -> str:
     "What rows of numbers from 0 whose sums are not 1 seem to be."
     if abs(np.median(total) - 100) < 2:
         return (
             f"these rows sum to {np.median(total):.4g}: they look like percents; divide them by 100"
         )
     if table.max() > 1 + 1e-4:
-        return _logits(table)
+        return _explain_logits(table)
     worst = np.abs(total - 1).argmax()
     return (
         f"row {worst} of the scores sums to {total[worst]:.4g}, not to 1: were"
@@ -286,7 +286,7 @@ def _rows_that_miss_one(table: np.ndarray, total: np.ndarray) -> str:
     )
 
 
-def _logits(table: np.ndarray) -> str:
+def _explain_logits(table: np.ndarray) -> str:
     "That numbers outside 0 to 1 look like logits."
     return (
         f"scores must lie between 0 and 1, these reach from {table.min():.3g} to"
@@ -375,10 +375,10 @@ def join(
     fields: dict[str, Any] = {}
     for name in first.__dataclass_fields__:
         if name != "k":
-            fields[name] = _both(getattr(first, name), getattr(second, name))
+            fields[name] = _concatenated(getattr(first, name), getattr(second, name))
     return replace(first, **fields)
 
 
-def _both(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+def _concatenated(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
     "Two arrays as one; None where one of them is missing."
     return None if first is None or second is None else np.concatenate([first, second])
