@@ -310,10 +310,10 @@ def _counts_of_parts(sizes: tuple[int, int, int], n: int) -> np.ndarray:
 
 
 def _deal_out(counts: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    "The part of each of n places along a line, as evenly as counts allow; 5 is left out."
+    "The part of each of n positions along a line, as evenly as counts allow; 5 is left out."
     every_part = [*counts, n - counts.sum()]
     dealt = np.repeat(np.arange(6), every_part)
-    # where along the line, from 0 to 1, each part has its places
+    # where along the line, from 0 to 1, each part has its positions
     positions = [(np.arange(count) + rng.random()) / count for count in every_part if count]
     return dealt[np.argsort(np.concatenate(positions), kind="stable")]
 
