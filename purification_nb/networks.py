@@ -16,6 +16,9 @@ __all__ = [
 ]
 
 # %% ../nbs/20_networks.ipynb #6486992e
+import itertools
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
 from torch import nn
@@ -26,47 +29,49 @@ from .scale import scale
 
 # %% ../nbs/20_networks.ipynb #15773e99
 def mlp(
-    sizes,  # widths, input first: (128, 512, 256, 100)
-    activation=nn.ReLU,  # after every hidden layer
+    sizes: Sequence[int],  # widths, input first: (128, 512, 256, 100)
+    activation: Callable[[], nn.Module] = nn.ReLU,  # after every hidden layer
     batch_norm: bool = False,  # normalise before the activation, as the paper's purifier does
-    last=None,  # a module after the last layer; none leaves logits
+    last: nn.Module | None = None,  # after the last layer; none leaves logits
 ) -> nn.Sequential:
     """Fully connected layers; the last one is linear unless `last` says otherwise.
 
     Parameters
     ----------
-    sizes
+    sizes : Sequence[int]
         widths, input first: (128, 512, 256, 100)
-    activation
+    activation : Callable[[], nn.Module]
         after every hidden layer
     batch_norm : bool
         normalise before the activation, as the paper's purifier does
-    last
-        a module after the last layer; none leaves logits
+    last : nn.Module | None
+        after the last layer; none leaves logits
     """
-    layers = []
-    for i, (wide, next_wide) in enumerate(zip(sizes, sizes[1:])):
+    layers: list[nn.Module] = []
+    for i, (wide, next_wide) in enumerate(itertools.pairwise(sizes)):
         layers.append(nn.Linear(wide, next_wide))
         if i < len(sizes) - 2:
-            layers += ([nn.BatchNorm1d(next_wide)] if batch_norm else []) + [activation()]
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(next_wide))
+            layers.append(activation())
     return nn.Sequential(*layers, *([last] if last else []))
 
 
 # %% ../nbs/20_networks.ipynb #658ce2e3
 def mlp_decoder(
     inputs: int,  # width of what it reads
-    shape: tuple,  # of one record, values in [0, 1]
-    hidden: tuple = (512,),  # widths between
+    shape: tuple[int, ...],  # of one record, values in [0, 1]
+    hidden: tuple[int, ...] = (512,),  # widths between
 ) -> nn.Sequential:
-    """From a vector back to a record of the given shape.
+    """From a vector back to a record of the given shape (the paper's Appendix B).
 
     Parameters
     ----------
     inputs : int
         width of what it reads
-    shape : tuple
+    shape : tuple[int, ...]
         of one record, values in [0, 1]
-    hidden : tuple
+    hidden : tuple[int, ...]
         widths between
     """
     return nn.Sequential(
@@ -77,19 +82,19 @@ def mlp_decoder(
 
 # %% ../nbs/20_networks.ipynb #6ab69ef2
 def is_picture(
-    shape: tuple,  # of one record
+    shape: tuple[int, ...],  # of one record
     smallest: int = 1,  # side
-    largest=np.inf,  # side
+    largest: float = np.inf,  # side
 ) -> bool:
     """Whether records of this shape are pictures: (height, width), or 1 or 3 channels before them.
 
     Parameters
     ----------
-    shape : tuple
+    shape : tuple[int, ...]
         of one record
     smallest : int
         side
-    largest
+    largest : float
         side
     """
     return (
@@ -105,34 +110,41 @@ def conv_width() -> int:
     return 32 if scale() == "lesson" else 128
 
 
-class _Cut(nn.Module):
+class _Centre(nn.Module):
     "The middle of a picture."
 
-    def __init__(self, height, width):
+    def __init__(self, height: int, width: int):
         super().__init__()
         self.height, self.width = height, width
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         top, left = (x.shape[2] - self.height) // 2, (x.shape[3] - self.width) // 2
         return x[:, :, top : top + self.height, left : left + self.width]
 
 
+# %% ../nbs/20_networks.ipynb #131eedad
 def conv_decoder(
     inputs: int,  # width of what it reads
-    shape: tuple,  # of one record: (height, width) or (channels, height, width), sides from 8 to 64, values in [0, 1]
-    width: int = None,  # channels before the last layer, doubled for each layer before it; 128 as published, at lesson scale 32
+    # of one record: (height, width) or (channels, height, width), sides from 8 to 64, values in
+    # [0, 1]
+    shape: tuple[int, ...],
+    # channels before the last layer, doubled for each layer before it; 128 as published, at lesson
+    # scale 32
+    width: int | None = None,
     deeper: int = 0,  # layers more than the rule gives, -1 for one fewer
 ) -> nn.Sequential:
     """From a vector back to a picture, by transposed convolutions as in Yang et al. 2019.
+
+    Raises `InputError` where records are no pictures of such sides, or no layer is left.
 
     Parameters
     ----------
     inputs : int
         width of what it reads
-    shape : tuple
+    shape : tuple[int, ...]
         of one record: (height, width) or (channels, height, width), sides from 8 to 64,
         values in [0, 1]
-    width : int
+    width : int | None
         channels before the last layer, doubled for each layer before it; 128 as published,
         at lesson scale 32
     deeper : int
@@ -144,25 +156,32 @@ def conv_decoder(
             " width), or (channels, height, width) with 1 or 3 channels in front, and sides from 8"
             " to 64; `mlp_decoder` draws anything"
         )
-    channels, sides = 1 if len(shape) == 2 else shape[0], tuple(shape[-2:])
-    doublings = int(np.ceil(np.log2(max(sides) / 4))) + deeper
+    channels = 1 if len(shape) == 2 else shape[0]
+    height, breadth = shape[-2:]
+    doublings = int(np.ceil(np.log2(max(height, breadth) / 4))) + deeper
     if doublings < 0:
         raise InputError(
-            f"a decoder for sides of {max(sides)} has no layer left with deeper={deeper}"
+            f"a decoder for sides of {max(height, breadth)} has no layer left with deeper={deeper}"
         )
     widths = [(width or conv_width()) * 2**i for i in reversed(range(doublings))] + [channels]
-    start = [-(-side // 2**doublings) for side in sides]
-    blocks = [nn.Unflatten(1, (inputs, 1, 1)), nn.ConvTranspose2d(inputs, widths[0], start)]
-    for wide, narrow in zip(widths, widths[1:]):
-        blocks += [nn.BatchNorm2d(wide), nn.Tanh(), nn.ConvTranspose2d(wide, narrow, 4, 2, 1)]
-    return nn.Sequential(
-        *blocks, nn.Sigmoid(), _Cut(*sides), *([nn.Flatten(1, 2)] if len(shape) == 2 else [])
-    )
+    start = (-(-height // 2**doublings), -(-breadth // 2**doublings))
+    layers: list[nn.Module] = [
+        nn.Unflatten(1, (inputs, 1, 1)),
+        nn.ConvTranspose2d(inputs, widths[0], start),
+    ]
+    for wide, narrow in itertools.pairwise(widths):
+        layers += [nn.BatchNorm2d(wide), nn.Tanh(), nn.ConvTranspose2d(wide, narrow, 4, 2, 1)]
+    layers += [nn.Sigmoid(), _Centre(height, breadth)]
+    if len(shape) == 2:
+        layers.append(nn.Flatten(1, 2))
+    return nn.Sequential(*layers)
 
 
 # %% ../nbs/20_networks.ipynb #18f31118
 class TwoBranch(nn.Module):
-    """A branch for scores, a branch for the one-hot label, and a joint network with one answer (a logit).
+    """A branch for scores, a branch for the one-hot label, and a joint network with one logit.
+
+    The attack network of Nasr, Shokri and Houmansadr, in the sizes of their code.
 
     Parameters
     ----------
@@ -170,11 +189,11 @@ class TwoBranch(nn.Module):
         width of the score branch's input
     k : int
         number of classes: width of the label branch's input
-    score_sizes : tuple
+    score_sizes : tuple[int, ...]
         of the score branch
-    label_sizes : tuple
+    label_sizes : tuple[int, ...]
         of the label branch
-    joint_sizes : tuple
+    joint_sizes : tuple[int, ...]
         of the joint network
     """
 
@@ -182,46 +201,54 @@ class TwoBranch(nn.Module):
         self,
         inputs: int,  # width of the score branch's input
         k: int,  # number of classes: width of the label branch's input
-        score_sizes: tuple = (1024, 512, 64),  # of the score branch
-        label_sizes: tuple = (128, 64),  # of the label branch
-        joint_sizes: tuple = (512, 256, 128, 64, 1),  # of the joint network
+        score_sizes: tuple[int, ...] = (1024, 512, 64),  # of the score branch
+        label_sizes: tuple[int, ...] = (128, 64),  # of the label branch
+        joint_sizes: tuple[int, ...] = (512, 256, 128, 64, 1),  # of the joint network
     ):
         super().__init__()
         self.scores = nn.Sequential(mlp((inputs, *score_sizes)), nn.ReLU())
         self.label = nn.Sequential(mlp((k, *label_sizes)), nn.ReLU())
         self.joint = mlp((score_sizes[-1] + label_sizes[-1], *joint_sizes))
 
-    def forward(self, scores, onehot):
+    def forward(self, scores: torch.Tensor, onehot: torch.Tensor) -> torch.Tensor:
+        "One logit a record."
         return self.joint(torch.cat([self.scores(scores), self.label(onehot)], 1)).squeeze(1)
 
 
 # %% ../nbs/20_networks.ipynb #ff1efa32
-def _with_channels(shape):
+def _with_channels(shape: tuple[int, ...]) -> tuple[list[nn.Module], int]:
     "(layers that give a grey picture its one channel, channels)."
     return ([nn.Unflatten(1, (1, shape[0]))], 1) if len(shape) == 2 else ([], shape[0])
 
 
+def _check_sides(shape: tuple[int, ...]) -> None:
+    "Raise `InputError` where records are not pictures with sides of at least 16."
+    if not is_picture(shape, 16):
+        raise InputError(
+            f"records of shape {tuple(shape)} are not pictures with sides of at least 16, as this"
+            " network needs them"
+        )
+
+
 def face_network(
-    shape: tuple,  # of one picture, sides of at least 16
+    shape: tuple[int, ...],  # of one picture, sides of at least 16
     k: int,  # number of people
     width: int = 128,  # channels of the first block; each further one has twice as many
 ) -> nn.Sequential:
     """The face classifier of Yang et al. 2019.
 
+    Raises `InputError` where records are not pictures with sides of at least 16.
+
     Parameters
     ----------
-    shape : tuple
+    shape : tuple[int, ...]
         of one picture, sides of at least 16
     k : int
         number of people
     width : int
         channels of the first block; each further one has twice as many
     """
-    if not is_picture(shape, 16):
-        raise InputError(
-            f"records of shape {tuple(shape)} are not pictures with sides of at least 16, as this"
-            " network needs them"
-        )
+    _check_sides(shape)
     layers, channels = _with_channels(shape)
     for wide in (width, 2 * width, 4 * width, 8 * width):
         layers += [
@@ -241,55 +268,55 @@ def face_network(
 
 
 # %% ../nbs/20_networks.ipynb #721b624f
-COLOURS = (
-    (0.4914, 0.4822, 0.4465),
-    (0.2023, 0.1994, 0.2010),
-)  # mean and spread of CIFAR10's red, green and blue
+# mean and spread of CIFAR10's red, green and blue
+COLOURS = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 
 
 class _Standardised(nn.Module):
     "Pictures between 0 and 1, brought to mean 0 and spread 1."
 
-    def __init__(self, mean, spread):
+    mean: torch.Tensor
+    spread: torch.Tensor
+
+    def __init__(self, mean: tuple[float, ...], spread: tuple[float, ...]):
         super().__init__()
         for name, values in (("mean", mean), ("spread", spread)):
             self.register_buffer(name, torch.tensor(values)[:, None, None])
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return (x - self.mean) / self.spread
 
 
+# %% ../nbs/20_networks.ipynb #230e1bf0
 def densenet(
-    shape: tuple,  # of one picture, sides of at least 16
+    shape: tuple[int, ...],  # of one picture, sides of at least 16
     k: int,  # number of classes
-    blocks: tuple = (6, 12, 24, 16),  # layers of each dense block; these make DenseNet121
+    # layers of each dense block; these make DenseNet121
+    blocks: tuple[int, ...] = (6, 12, 24, 16),
     growth: int = 32,  # channels that each layer adds
 ) -> nn.Sequential:
     """torchvision's DenseNet (Huang et al. 2017), with a beginning for small pictures.
 
+    Raises `InputError` where records are not pictures with sides of at least 16.
+
     Parameters
     ----------
-    shape : tuple
+    shape : tuple[int, ...]
         of one picture, sides of at least 16
     k : int
         number of classes
-    blocks : tuple
+    blocks : tuple[int, ...]
         layers of each dense block; these make DenseNet121
     growth : int
         channels that each layer adds
     """
     from torchvision.models import DenseNet
 
-    if not is_picture(shape, 16):
-        raise InputError(
-            f"records of shape {tuple(shape)} are not pictures with sides of at least 16, as this"
-            " network needs them"
-        )
+    _check_sides(shape)
     layers, channels = _with_channels(shape)
     network = DenseNet(growth, blocks, 2 * growth, num_classes=k)
     network.features.conv0 = nn.Conv2d(channels, 2 * growth, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(network.features.conv0.weight)
     network.features.pool0 = nn.Identity()
-    return nn.Sequential(
-        *layers, _Standardised(*(COLOURS if channels == 3 else ((0.5,), (0.25,)))), network
-    )
+    mean, spread = COLOURS if channels == 3 else ((0.5,), (0.25,))
+    return nn.Sequential(*layers, _Standardised(mean, spread), network)

@@ -29,10 +29,10 @@ from purification_nb.service import (
     as_predictor,
     as_target,
     bind_target,
-    check_class_order,
 )
 from purification_nb.splits import split_records
 from purification_nb.targets import MLPTarget
+from purification_nb.trained import check_class_order
 
 K = 3
 
