@@ -8,49 +8,43 @@ __all__ = [
     "NO_NETWORK",
     "fingerprint",
     "library_version",
+    "arithmetic_of",
     "cache_folder",
+    "read_safetensors",
+    "as_safetensors",
+    "load_cached",
+    "store",
     "all_or_nothing",
+    "is_all_or_nothing",
     "one_thread",
     "run_parallel",
 ]
 
 # %% ../nbs/22_cache.ipynb #4b225071
 import hashlib
+import json
 import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import nn
 from tqdm import tqdm
 
+from .files import write_atomically
+
 
 # %% ../nbs/22_cache.ipynb #58b93515
-def fingerprint(
-    *parts,  # arrays, tensors, networks, numbers, strings, None, and lists or dicts of them
-) -> str:  # 64 hex digits
-    """A key made of contents: equal parts give equal keys.
-
-    Parameters
-    ----------
-    parts
-        arrays, tensors, networks, numbers, strings, None, and lists or dicts of them
-
-    Returns
-    -------
-    str
-        64 hex digits
-    """
-    digest = hashlib.sha256()
-    for part in parts:
-        _feed(digest, part)
-    return digest.hexdigest()
-
-
-def _feed(digest, part):
+def _feed(digest, part: Any) -> None:
+    """Add one part to a hash, by its type, its shape and its contents."""
     if isinstance(part, nn.Module):
         _feed(digest, repr(part))
         part = part.state_dict()
@@ -76,9 +70,35 @@ def _feed(digest, part):
         )
 
 
+# %% ../nbs/22_cache.ipynb #69597908
+def fingerprint(
+    *parts: Any,  # arrays, tensors, networks, numbers, strings, None, and lists or dicts of them
+) -> str:  # 64 hex digits
+    """A key made of contents: equal parts give equal keys.
+
+    Raises TypeError for anything that has no contents to go by, such as a function.
+
+    Parameters
+    ----------
+    parts : Any
+        arrays, tensors, networks, numbers, strings, None, and lists or dicts of them
+
+    Returns
+    -------
+    str
+        64 hex digits
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        _feed(digest, part)
+    return digest.hexdigest()
+
+
 # %% ../nbs/22_cache.ipynb #b2748d91
-NO_RESULT = ("playground", "cli")  # rooms that change no result
-NO_NETWORK = (  # rooms that change no trained network: they train none, or its key says all they do
+# Rooms that change no result.
+NO_RESULT = ("playground", "cli")
+# Rooms that change no trained network: they train none, or its key says all that they do.
+NO_NETWORK = (
     *NO_RESULT,
     "audit",
     "card",
@@ -95,6 +115,7 @@ NO_NETWORK = (  # rooms that change no trained network: they train none, or its 
 )
 
 
+# %% ../nbs/22_cache.ipynb #aaa1e943
 def library_version(
     without: tuple[str, ...] = NO_RESULT,  # rooms, and folders of rooms, to pass over
 ) -> str:  # 64 hex digits
@@ -118,21 +139,30 @@ def library_version(
         for path in sorted(folder.rglob("*.py"))
     }
     passed_over = tuple(f"{room}." for room in without)
-    return fingerprint(
-        torch.__version__,
-        {
-            room: path.read_text()
-            for room, path in rooms.items()
-            if not f"{room}.".startswith(passed_over)
-        },
-    )
+    sources = {
+        room: path.read_text()
+        for room, path in rooms.items()
+        if not f"{room}.".startswith(passed_over)
+    }
+    return fingerprint(torch.__version__, sources)
 
 
-def _arithmetic(device):
-    """What the last digits of a sum depend on: another number of threads trains another network."""
+def arithmetic_of(
+    device: torch.device,  # where one computes
+) -> str:
+    """What the last digits of a sum depend on, as a part of a key.
+
+    On a CPU another number of threads trains another network.
+
+    Parameters
+    ----------
+    device : torch.device
+        where one computes
+    """
     return f"{device.type} {torch.get_num_threads() if device.type == 'cpu' else ''}"
 
 
+# %% ../nbs/22_cache.ipynb #0bdf28e1
 def cache_folder() -> Path:
     "Where trained networks are kept: `PURIFICATION_NB_CACHE`, or a folder in the user's cache."
     return Path(
@@ -141,12 +171,110 @@ def cache_folder() -> Path:
     )
 
 
+def read_safetensors(
+    path: Path,  # a file of safetensors
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors of a file by their names, and the texts that came with them.
+
+    Parameters
+    ----------
+    path : Path
+        a file of safetensors
+    """
+    with safe_open(path, "pt") as file:
+        names = file.keys()
+        return {name: file.get_tensor(name) for name in names}, file.metadata()
+
+
+def as_safetensors(
+    tensors: dict[str, torch.Tensor],  # by their names, on any device
+    texts: dict[str, str],  # what to keep with them
+) -> bytes:  # the file
+    """What `read_safetensors` reads.
+
+    Parameters
+    ----------
+    tensors : dict[str, torch.Tensor]
+        by their names, on any device
+    texts : dict[str, str]
+        what to keep with them
+
+    Returns
+    -------
+    bytes
+        the file
+    """
+    on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return save(on_cpu, texts)
+
+
+# %% ../nbs/22_cache.ipynb #4b054cff
+def load_cached(
+    path: Path,  # where `store` may have put it
+    network: nn.Module,  # gets the stored weights
+) -> dict | None:  # the record; None where there is nothing usable
+    """The record of a stored network, with the weights put into `network`.
+
+    Parameters
+    ----------
+    path : Path
+        where `store` may have put it
+    network : nn.Module
+        gets the stored weights
+
+    Returns
+    -------
+    dict | None
+        the record; None where there is nothing usable
+    """
+    if not path.exists():
+        return None
+    try:
+        tensors, texts = read_safetensors(path)
+        record = json.loads(texts["history"])
+        network.load_state_dict(tensors)
+    except Exception as error:
+        warnings.warn(
+            f"a remembered network could not be read ({error}) and is trained again", stacklevel=2
+        )
+        return None
+    return record
+
+
+# %% ../nbs/22_cache.ipynb #2cdb2e79
+def store(
+    path: Path,  # where it shall be
+    network: nn.Module,  # trained
+    record: dict,  # how it was made, as JSON can hold it
+) -> None:
+    """Keep a network's weights and its record; where that fails, a warning says so.
+
+    Parameters
+    ----------
+    path : Path
+        where it shall be
+    network : nn.Module
+        trained
+    record : dict
+        how it was made, as JSON can hold it
+    """
+    try:
+        content = as_safetensors(network.state_dict(), {"history": json.dumps(record)})
+        write_atomically(path, content)
+    except OSError as error:
+        warnings.warn(
+            f"a trained network could not be remembered in {path.parent} ({error});"
+            " PURIFICATION_NB_CACHE names another folder",
+            stacklevel=2,
+        )
+
+
 # %% ../nbs/22_cache.ipynb #7b5201cf
 _ALL_OR_NOTHING = ContextVar("all_or_nothing", default=False)
 
 
 @contextmanager
-def all_or_nothing():
+def all_or_nothing() -> Iterator[None]:
     "Inside, an interrupted training raises KeyboardInterrupt; elsewhere it keeps what it learnt."
     token = _ALL_OR_NOTHING.set(True)
     try:
@@ -155,9 +283,14 @@ def all_or_nothing():
         _ALL_OR_NOTHING.reset(token)
 
 
+def is_all_or_nothing() -> bool:
+    "Whether one is inside `all_or_nothing`."
+    return _ALL_OR_NOTHING.get()
+
+
 # %% ../nbs/22_cache.ipynb #712aa014
 @contextmanager
-def one_thread():
+def one_thread() -> Iterator[None]:
     "Inside, torch computes with one thread."
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -167,37 +300,36 @@ def one_thread():
         torch.set_num_threads(before)
 
 
-def _alone(call, *arguments):
+def _call_with_one_thread(call, *arguments):
+    """What a call returns that computes with one thread, whole or not at all."""
     with one_thread(), all_or_nothing():
         return call(*arguments)
 
 
-def _workers(jobs):
-    "For joblib: as many as asked for here, else in joblib's configuration, else one a core."
+def _worker_count(jobs: int | None) -> int | None:
+    """For joblib: as many as asked for here, else in joblib's configuration, else one a core."""
     backend, configured = joblib.parallel.get_active_backend()
     if backend.nesting_level:
         return 1  # this is already one of many
-    return (
-        jobs
-        or configured
-        or (joblib.cpu_count() if isinstance(backend, joblib.parallel.LokyBackend) else None)
-    )
+    on_this_machine = isinstance(backend, joblib.parallel.LokyBackend)
+    return jobs or configured or (joblib.cpu_count() if on_this_machine else None)
 
 
+# %% ../nbs/22_cache.ipynb #dc89eb33
 def run_parallel(
-    calls,  # tuples: a function and its arguments
-    jobs: int = None,  # how many at once; as many as there are cores when absent
-    progress: str = None,  # a title; given, a progress bar is shown
+    calls: Iterable[tuple[Callable | Any, ...]],  # tuples: a function and its arguments
+    jobs: int | None = None,  # how many at once; as many as there are cores when absent
+    progress: str | None = None,  # a title; given, a progress bar is shown
 ) -> list:  # what they returned, in order
     """Run independent calls through joblib, one thread each; an interruption ends them all.
 
     Parameters
     ----------
-    calls
+    calls : Iterable[tuple[Callable | Any, ...]]
         tuples: a function and its arguments
-    jobs : int
+    jobs : int | None
         how many at once; as many as there are cores when absent
-    progress : str
+    progress : str | None
         a title; given, a progress bar is shown
 
     Returns
@@ -206,8 +338,8 @@ def run_parallel(
         what they returned, in order
     """
     calls = list(calls)
-    results = joblib.Parallel(_workers(jobs), return_as="generator")(
-        joblib.delayed(_alone)(*call) for call in calls
+    results = joblib.Parallel(_worker_count(jobs), return_as="generator")(
+        joblib.delayed(_call_with_one_thread)(*call) for call in calls
     )
     return list(
         tqdm(results, total=len(calls), desc=progress, disable=progress is None, leave=False)

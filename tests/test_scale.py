@@ -1,6 +1,8 @@
-"""Training at the paper's scale: it goes on where it was killed, to the last bit; the networks have the paper's form; bytes stay bytes until the batch."""
+"""Training at the paper's scale: what is remembered under which key, a run that goes on where it
+was killed, to the last bit; networks of the paper's form; bytes that stay bytes until the batch."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import purification_nb
 from purification_nb import networks, targets
 from purification_nb.adversary import knowledge_of
 from purification_nb.attacks.inversion import Inversion
@@ -24,7 +27,15 @@ from purification_nb.attacks.reconstructions import (
 )
 from purification_nb.attacks.repeated import LabelOnly
 from purification_nb.attacks.shadows import Shadows, shadow_log_odds
-from purification_nb.cache import fingerprint, one_thread
+from purification_nb.cache import (
+    NO_NETWORK,
+    cache_folder,
+    fingerprint,
+    library_version,
+    load_cached,
+    one_thread,
+    store,
+)
 from purification_nb.datasets import digits
 from purification_nb.defences.in_training import DPSGD, ModelStacking, Regularised
 from purification_nb.defences.players import AdversarialModel
@@ -66,27 +77,101 @@ def pictures(channels=(), n=120, k=4, seed=0):
     return split_sizes(Records(x, y, k), (60, 30, 30), name="corners")
 
 
+# --- remembering
+
+
+@pytest.fixture
+def edited(tmp_path, monkeypatch):
+    """Give a function that edits a room in a copy of the library and tells the versions."""
+    library = tmp_path / "library"
+    shutil.copytree(Path(purification_nb.__file__).parent, library)
+    monkeypatch.setattr(purification_nb, "__file__", str(library / "__init__.py"))
+
+    def versions(room=None):
+        if room:
+            with open(library / f"{room.replace('.', '/')}.py", "a") as file:
+                file.write("# edited")
+        return library_version(), library_version(NO_NETWORK)
+
+    return versions
+
+
+# (room, is it part of what an audit found, is it part of what a network learnt)
+@pytest.mark.parametrize(
+    "room, result, network",
+    [
+        ("cli", False, False),
+        ("playground.walk", False, False),
+        ("audit.report", True, False),
+        ("attacks.catalogue", True, False),
+        ("attacks.shadows", True, True),
+        ("defences.purifier", True, True),
+        ("training", True, True),
+        ("checkpoints", True, True),
+        ("scale", True, True),
+    ],
+)
+def test_an_edit_of_a_room_changes_the_keys_that_depend_on_it(room, result, network, edited):
+    before, after = edited(), edited(room)
+    assert [one != other for one, other in zip(before, after, strict=True)] == [result, network]
+
+
+def test_a_room_is_passed_over_by_its_whole_name(edited, tmp_path):
+    before = edited()
+    (tmp_path / "library" / "cli_of_another_kind.py").touch()
+    (tmp_path / "library" / "auditing.py").touch()
+    assert all(one != other for one, other in zip(before, edited(), strict=True))
+
+
+def test_rooms_that_are_passed_over_exist():
+    library = Path(purification_nb.__file__).parent
+    paths = [library / room.replace(".", "/") for room in NO_NETWORK]
+    assert all(path.is_dir() or path.with_suffix(".py").is_file() for path in paths)
+
+
+def test_a_stored_network_comes_back_and_a_full_disk_does_no_harm(tmp_path, monkeypatch):
+    made, other, path = nn.Linear(3, 2), nn.Linear(3, 2), tmp_path / "folder" / "key.safetensors"
+    assert load_cached(path, other) is None
+    store(path, made, {"epochs": [{"loss": 0.5}], "seconds": 1.5})
+    assert load_cached(path, other) == {"epochs": [{"loss": 0.5}], "seconds": 1.5}
+    assert fingerprint(made) == fingerprint(other)
+    with pytest.warns(UserWarning, match="is trained again"):
+        assert load_cached(path, nn.Linear(4, 2)) is None
+    (tmp_path / "file").touch()
+    with pytest.warns(UserWarning, match="PURIFICATION_NB_CACHE names another folder"):
+        store(tmp_path / "file" / "key.safetensors", made, {})
+
+
+def test_the_cache_is_where_the_variable_says(cache):
+    assert cache_folder() == cache
+
+
 # --- resuming
 
 RUN = """
 import os, sys
 import numpy as np
-from purification_nb import networks, targets
-from purification_nb.cache import fingerprint, one_thread, training
-from purification_nb.classifiers import DenseNetTarget, FaceTarget
-from purification_nb.data import Records
+from purification_nb import checkpoints
+from purification_nb.cache import fingerprint
+from purification_nb.records import Records
+from purification_nb.targets import DenseNetTarget, FaceTarget
 rng = np.random.default_rng(0)
 records = Records(rng.integers(0, 256, (96, 3, 16, 16), np.uint8), np.arange(96) % 4)
-target = {"densenet": DenseNetTarget((1, 1), 4, 6, .05, (3,), 5e-4, 32, True), "face": FaceTarget(4, 6, 1e-3, 32)}[sys.argv[1]]
-kill_after = int(sys.argv[2])
-def write_atomically(path, content, whole=training.write_atomically, written=[]):
-    if str(path).endswith(".unfinished") and len(written) == kill_after: os.kill(os.getpid(), 9)  # in the midst of an epoch's writing down
+targets = {
+    "densenet": DenseNetTarget((1, 1), 4, 6, .05, (3,), 5e-4, 32, True),
+    "face": FaceTarget(4, 6, 1e-3, 32),
+}
+target, kill_after, written = targets[sys.argv[1]], int(sys.argv[2]), []
+whole = checkpoints.write_atomically
+def write_atomically(path, content):
+    if len(written) == kill_after:
+        os.kill(os.getpid(), 9)  # in the midst of an epoch's writing down
     whole(path, content)
     written.append(path)
-training.write_atomically = write_atomically
+checkpoints.write_atomically = write_atomically
 predictor = target(records, None, 0)
-history = predictor.info["history"]
-print(fingerprint(predictor.classify.args[0]), [round(epoch["loss"], 12) for epoch in history.epochs])
+losses = [round(epoch["loss"], 12) for epoch in predictor.info["history"].epochs]
+print(fingerprint(predictor.classify.args[0]), losses)
 """
 
 
@@ -272,8 +357,9 @@ def test_mixed_precision_on_the_cpu():
         with seeded(0):
             network = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
         seen = []
+        optimiser = adam(network, 0.01)
 
-        def step(x, y, network=network, optimiser=adam(network, 0.01), seen=seen):
+        def step(x, y, network=network, optimiser=optimiser, seen=seen):
             logits = network(x)
             loss = F.cross_entropy(logits, y)
             optimiser.zero_grad()
@@ -302,7 +388,7 @@ def test_mixed_precision_on_the_cpu():
 def test_mixed_precision_is_for_full_scale_on_a_gpu(monkeypatch):
     for scale, gpu in (("lesson", True), ("full", False), ("full", True)):
         monkeypatch.setenv("PURIFICATION_NB_SCALE", scale)
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
         assert mixed_precision() == (scale == "full" and gpu)
 
 
@@ -379,14 +465,14 @@ def test_bytes_and_their_shares_are_attacked_alike(cache):
                 np.array([h.low, h.high]),
             ]
         )
-        assert 0 <= drawn.min() and drawn.max() <= 1 and (inside ^ outside).all()
+        assert drawn.min() >= 0 and drawn.max() <= 1 and (inside ^ outside).all()
         if held.x.dtype == np.uint8:
             assert not np.array_equal(held.x, as_floats(held.x))
     low, high = found[1][-1]
     assert low < 0.01 and high > 0.95
-    for one, other in list(zip(*found))[3:8]:
+    for one, other in list(zip(*found, strict=True))[3:8]:
         assert np.array_equal(one, other)
-    for one, other in list(zip(*found))[:3]:
+    for one, other in list(zip(*found, strict=True))[:3]:
         assert np.allclose(
             one, other, atol=0.02
         )  # for floats the range of the data is theirs, for bytes it is 0 to 1
@@ -407,7 +493,10 @@ def test_densenet121_has_the_published_size_and_sees_every_pixel():
     from torchvision.models import densenet121
 
     theirs, ours = densenet121(num_classes=10), densenet((3, 32, 32), 10)
-    count = lambda network: sum(p.numel() for p in network.parameters())
+
+    def count(network):
+        return sum(p.numel() for p in network.parameters())
+
     assert count(theirs) - count(ours) == 64 * 3 * (
         49 - 9
     )  # they differ in the first kernel: 7 x 7 or 3 x 3
