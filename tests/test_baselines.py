@@ -1,4 +1,4 @@
-"""The score maps that need no training: what they keep, what they refuse, and that more of them costs more."""
+"""Score maps that need no training: what they keep and refuse, and that more of them costs more."""
 
 import pickle
 
@@ -46,7 +46,7 @@ each = pytest.mark.parametrize("defence", ALL, ids=lambda one: getattr(one, "__n
 
 
 def drawn(n=500, k=8, sharp=0.3):
-    """Draw score vectors, some sure and some not, with ties, certainties and rows that know nothing among them."""
+    """Draw score vectors, some sure and some not, among them ties and rows that know nothing."""
     scores = np.random.default_rng(0).dirichlet(np.full(k, sharp), n)
     odd = [
         np.full(k, 1 / k),

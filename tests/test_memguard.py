@@ -1,4 +1,4 @@
-"""MemGuard: labels, budget, one-time coins, bad input, and the batched walk against the published one."""
+"""MemGuard: labels, budget, one-time coins, bad input, the batched walk against the published."""
 
 import pickle
 from dataclasses import replace
@@ -47,7 +47,7 @@ def test_labels_stay_and_the_expected_distortion_is_borne(served, epsilon):
     assert np.array_equal(published.argmax(1), scores.argmax(1))
     assert np.allclose(published.sum(1), 1) and (published >= 0).all()
     assert (chance * np.abs(noisy - scores).sum(1) <= epsilon + 1e-9).all()
-    assert ((0 <= chance) & (chance <= 1)).all()
+    assert ((chance >= 0) & (chance <= 1)).all()
     if epsilon == 0:
         assert np.array_equal(published, scores)
 
