@@ -45,6 +45,7 @@ def _shadows_and_recipe(knowledge: Knowledge) -> tuple[Shadows, Recipe]:
     return shadows_of(knowledge), knowledge.recipe
 
 
+# %% ../../nbs/11_shadows.ipynb #c4cdbcd8
 class LiRA(Attack):
     """The likelihood-ratio attack on log-odds of the true class (Carlini et al. 2022).
 
@@ -115,6 +116,7 @@ def _ratio_to_mean(
     return p / np.maximum(((1 + a) * mean + 1 - a) / 2, 1e-30)
 
 
+# %% ../../nbs/11_shadows.ipynb #d9434850
 class RMIA(Attack):
     """The robust membership inference attack, offline (Zarifzadeh, Liu & Shokri 2024).
 
@@ -340,6 +342,7 @@ def _answer_features(scored: Scored, log_shares: np.ndarray) -> np.ndarray:
     ]
 
 
+# %% ../../nbs/11_shadows.ipynb #4cb0a2ed
 def _examples(
     shadows: Shadows, answers: list[Scored], log_shares: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -354,6 +357,24 @@ def _examples(
                 features.append(_answer_features(scored[drawn], log_shares))
                 is_member.append(np.repeat(truth, len(drawn)))
     return np.concatenate(features), np.concatenate(is_member)
+
+
+# %% ../../nbs/11_shadows.ipynb #b665bfaf
+def _log_shares_and_trees(
+    shadows: Shadows, recipe: Recipe
+) -> tuple[np.ndarray, HistGradientBoostingClassifier]:
+    "What the features need to know of such services, and the fitted trees."
+    x, y = shadows.candidates.x, shadows.candidates.y
+    answers = [Scored(service(x), y) for service in shadows.services(recipe)]
+    log_shares = _log_shares_of_second(answers, shadows.candidates.k)
+    trees = HistGradientBoostingClassifier(
+        max_iter=150,
+        max_leaf_nodes=15,
+        learning_rate=0.05,
+        class_weight="balanced",
+        random_state=0,
+    )
+    return log_shares, trees.fit(*_examples(shadows, answers, log_shares))
 
 
 # %% ../../nbs/11_shadows.ipynb #4c2fe8b0
@@ -377,24 +398,8 @@ class ShadowBoosted(Attack):
         "Learn from the shadows' answers, once for equal recipes."
         shadows, recipe = _shadows_and_recipe(knowledge)
         self.log_shares_, self.trees_ = _stored_or_made(
-            shadows.learnt_, recipe, lambda: self._log_shares_and_trees(shadows, recipe)
+            shadows.learnt_, recipe, lambda: _log_shares_and_trees(shadows, recipe)
         )
-
-    def _log_shares_and_trees(
-        self, shadows: Shadows, recipe: Recipe
-    ) -> tuple[np.ndarray, HistGradientBoostingClassifier]:
-        "What the features need to know of the service, and the fitted trees."
-        x, y = shadows.candidates.x, shadows.candidates.y
-        answers = [Scored(service(x), y) for service in shadows.services(recipe)]
-        log_shares = _log_shares_of_second(answers, shadows.candidates.k)
-        trees = HistGradientBoostingClassifier(
-            max_iter=150,
-            max_leaf_nodes=15,
-            learning_rate=0.05,
-            class_weight="balanced",
-            random_state=0,
-        )
-        return log_shares, trees.fit(*_examples(shadows, answers, log_shares))
 
     def score(self, scored: Scored) -> np.ndarray:
         "The trees' probability of a member."

@@ -36,6 +36,7 @@ def _groups_of(candidates: Records) -> np.ndarray:
     return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1, 1)
 
 
+# %% ../../nbs/11_shadows.ipynb #5bc34420
 def draw_halves(
     candidates: Records,  # groups, and records that occur twice, stay together
     count: int,  # an even number of shadows, or 1
@@ -131,6 +132,7 @@ def _log_odds_of_each(services: list[Predictor], x: np.ndarray, y: np.ndarray) -
     return np.stack([log_odds(service(x), y) for service in services])
 
 
+# %% ../../nbs/11_shadows.ipynb #e217830c
 def _defended(
     shadows: "Shadows", targets: list[Predictor], defence: Callable[..., Callable]
 ) -> list[Predictor]:
@@ -264,6 +266,7 @@ def _outside_of_each(shadows: Shadows, others: Scored) -> np.ndarray:
     return np.stack([~np.isin(others.groups, groups).any(1) for groups in trained_on])
 
 
+# %% ../../nbs/11_shadows.ipynb #1a58f483
 def shadow_log_odds(
     shadows: Shadows,
     recipe: Recipe,  # how the adversary believes the service is made
@@ -300,6 +303,7 @@ def shadow_log_odds(
     return values, inside, outside
 
 
+# %% ../../nbs/11_shadows.ipynb #301a76eb
 def shadows_of(
     knowledge: Knowledge,  # with candidates
 ) -> Shadows:

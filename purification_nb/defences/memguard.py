@@ -78,6 +78,7 @@ def defence_classifier(
     return network.requires_grad_(False), history
 
 
+# %% ../../nbs/14_memguard.ipynb #e10ab5ae
 def membership_logits(
     network: nn.Module,  # h
     scores: np.ndarray | torch.Tensor,  # (n, k) each row in any order
@@ -106,6 +107,7 @@ WEIGHTS = 10.0 ** np.arange(-1, 6)  # c3, in the order they are tried
 STEPS = 299  # the longest walk
 
 
+# %% ../../nbs/14_memguard.ipynb #b6ab46da
 def noise_for_one(
     network: nn.Module,  # h
     scores: np.ndarray,  # (k,) of one record
@@ -188,6 +190,7 @@ class _Walks:
         return torch.cat(arrived).sort().values if arrived else rows
 
 
+# %% ../../nbs/14_memguard.ipynb #1de8f5ea
 def noise_for_many(
     network: nn.Module,  # h
     scores: np.ndarray,  # (n, k)
