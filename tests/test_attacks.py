@@ -11,13 +11,13 @@ from distributed import Client, LocalCluster
 from purification_nb.adversary import knowledge_of
 from purification_nb.attacks.catalogue import ATTACKS
 from purification_nb.attacks.membership import NSH
+from purification_nb.attacks.planted import planted_shadows
 from purification_nb.attacks.shadow_attacks import SHADOW_ATTACKS, LiRA, Mlleaks
 from purification_nb.attacks.shadows import (
     Shadows,
     draw_halves,
     log_odds,
     normal_per_record,
-    planted_shadows,
     shadow_log_odds,
 )
 from purification_nb.audit import run

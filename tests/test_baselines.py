@@ -1,4 +1,4 @@
-"""The score maps that need no training: what they keep, what they refuse, and that more of them costs more."""
+"""Score maps that need no training: what they keep and refuse, and that more of them costs more."""
 
 import pickle
 
@@ -46,7 +46,7 @@ each = pytest.mark.parametrize("defence", ALL, ids=lambda one: getattr(one, "__n
 
 
 def drawn(n=500, k=8, sharp=0.3):
-    """Draw score vectors, some sure and some not, with ties, certainties and rows that know nothing among them."""
+    """Draw score vectors, some sure and some not, among them ties and rows that know nothing."""
     scores = np.random.default_rng(0).dirichlet(np.full(k, sharp), n)
     odd = [
         np.full(k, 1 / k),
@@ -69,11 +69,8 @@ def test_the_label_stays_and_rows_sum_to_one(defence, scores):
     before = scores.copy()
     published = defence(None, None, 0)(scores)
     assert np.array_equal(before, scores)  # what was handed over is not written into
-    assert (
-        published.dtype == np.float64
-        and (published >= 0).all()
-        and np.allclose(published.sum(1), 1, atol=1e-9)
-    )
+    assert published.dtype == np.float64 and (published >= 0).all()
+    assert np.allclose(published.sum(1), 1, atol=1e-9)
     assert np.array_equal(published.argmax(1), scores.argmax(1))
 
 
@@ -82,13 +79,10 @@ def test_single_precision_and_single_rows(defence):
     publish, scores = defence(None, None, 0), drawn()
     single = scores.astype(np.float32)
     published = publish(single)
-    assert np.array_equal(published.argmax(1), single.argmax(1)) and np.allclose(
-        published.sum(1), 1, atol=1e-6
-    )
-    assert all(
-        np.allclose(publish(one[None])[0], row, atol=1e-12)
-        for one, row in zip(scores[::50], publish(scores)[::50])
-    )  # no row depends on the others
+    assert np.array_equal(published.argmax(1), single.argmax(1))
+    assert np.allclose(published.sum(1), 1, atol=1e-6)
+    for one, row in zip(scores[::50], publish(scores)[::50], strict=True):
+        assert np.allclose(publish(one[None])[0], row, atol=1e-12)  # no row depends on the others
     assert np.allclose(publish([[0.6, 0.3, 0.1]]).sum(), 1)
 
 
@@ -130,13 +124,10 @@ def test_limits_are_old_acquaintances():
     assert np.array_equal(Rounding(0).release(scores), alone(scores))
     assert np.allclose(Temperature(1e-8).release(scores[:500]), alone(scores[:500]), atol=1e-3)
     assert np.allclose(Temperature(1e9).release(scores[:500]), 1 / 8, atol=1e-6)
-    assert np.array_equal(TopK(8).release(scores), scores) and np.allclose(
-        Temperature(1.0).release(scores), scores
-    )
-    two = drawn(k=2)
-    assert np.allclose(
-        TopK(1).release(two), two
-    )  # of two scores the second is known with the first
+    assert np.array_equal(TopK(8).release(scores), scores)
+    assert np.allclose(Temperature(1.0).release(scores), scores)
+    two = drawn(k=2)  # of two scores the second is known with the first
+    assert np.allclose(TopK(1).release(two), two)
 
 
 def test_top_scores_are_published_as_they_are():
@@ -199,10 +190,8 @@ def test_they_stand_in_a_recipe_and_travel_to_workers():
     for defence in (Rounding(2), TopK(2), Temperature(3)):
         service = Recipe(MLPTarget((16,), epochs=2), defence)(split.d1, split.d2, 0)
         seen = service.answer(split.d3)
-        assert (
-            np.array_equal(seen.scores, defence.release(service.bare(split.d3.x)))
-            and pickle.loads(pickle.dumps(defence)) == defence
-        )
+        assert np.array_equal(seen.scores, defence.release(service.bare(split.d3.x)))
+        assert pickle.loads(pickle.dumps(defence)) == defence
         assert np.array_equal(
             pickle.loads(pickle.dumps(service.score_map))(seen.scores),
             service.score_map(seen.scores),
@@ -224,11 +213,8 @@ def test_calibration_is_told_by_hand():
     rng = np.random.default_rng(0)
     top = rng.uniform(0.5, 1, 20000)
     honest, y = np.c_[top, 1 - top], (rng.random(20000) > top).astype(int)
-    assert (
-        calibration_error(honest, y)
-        < 0.015
-        < calibration_error(Temperature(0.3).release(honest), y)
-    )
+    sharpened = Temperature(0.3).release(honest)
+    assert calibration_error(honest, y) < 0.015 < calibration_error(sharpened, y)
     assert np.isclose(
         calibration_error(honest.astype(np.float32), y), calibration_error(honest, y), atol=1e-3
     )
@@ -254,6 +240,5 @@ def test_calibration_refuses_what_does_not_fit(measure):
 def test_one_point_a_filled_bin():
     scored = Scored(np.repeat([[0.9, 0.1], [0.6, 0.4]], 5, 0), [0] * 10)
     ax = plot_reliability({"members": scored, "others": scored})
-    assert [len(line.get_xdata()) for line in ax.lines] == [2, 2, 2] and np.allclose(
-        ax.lines[1].get_xdata(), [0.6, 0.9]
-    )
+    assert [len(line.get_xdata()) for line in ax.lines] == [2, 2, 2]
+    assert np.allclose(ax.lines[1].get_xdata(), [0.6, 0.9])

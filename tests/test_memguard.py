@@ -1,4 +1,4 @@
-"""MemGuard: labels, budget, one-time coins, bad input, and the batched walk against the published one."""
+"""MemGuard: labels, budget, one-time coins, bad input, the batched walk against the published."""
 
 import pickle
 from dataclasses import replace
@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from purification_nb.datasets import digits
-from purification_nb.defences.memguard import MemGuard, judge, noise_for_many, noise_for_one
+from purification_nb.defences.memguard import (
+    MemGuard,
+    membership_logits,
+    noise_for_many,
+    noise_for_one,
+)
 from purification_nb.records import InputError
 from purification_nb.service import Recipe
 from purification_nb.targets import MLPTarget
@@ -39,21 +44,21 @@ def test_labels_stay_and_the_expected_distortion_is_borne(served, epsilon):
     guard, scores = replace(served[3], epsilon=epsilon), np.concatenate([served[2], odd()])
     published = guard(scores)
     noisy, chance = guard.noise(scores)
-    assert (
-        np.array_equal(published.argmax(1), scores.argmax(1))
-        and np.allclose(published.sum(1), 1)
-        and (published >= 0).all()
-    )
-    assert (chance * np.abs(noisy - scores).sum(1) <= epsilon + 1e-9).all() and (
-        (0 <= chance) & (chance <= 1)
-    ).all()
+    assert np.array_equal(published.argmax(1), scores.argmax(1))
+    assert np.allclose(published.sum(1), 1) and (published >= 0).all()
+    assert (chance * np.abs(noisy - scores).sum(1) <= epsilon + 1e-9).all()
+    assert ((chance >= 0) & (chance <= 1)).all()
     if epsilon == 0:
         assert np.array_equal(published, scores)
 
 
 def test_noise_is_used_only_where_it_brings_h_nearer_to_undecided(served):
     noisy, chance = served[3].noise(served[2])
-    away = lambda scores: np.abs(judge(served[3].network, scores).sigmoid().numpy() - 0.5)
+
+    def away(scores):
+        """How far h is from undecided."""
+        return np.abs(membership_logits(served[3].network, scores).sigmoid().numpy() - 0.5)
+
     assert (away(noisy) < away(served[2]))[chance > 0].all() and (chance > 0).mean() > 0.1
 
 
@@ -62,27 +67,26 @@ def test_the_same_question_gets_the_same_answer(served):
     guard = replace(guard, epsilon=0.05, answered={})
     published = guard(scores)
     again = replace(guard, answered={})
-    near = lambda one, other: (
-        np.abs(one - other).max() < 1e-4
-    )  # the last digits depend on how many walk together
+
+    def near(one, other):
+        """The last digits depend on how many walk together."""
+        return np.abs(one - other).max() < 1e-4
+
     assert near(np.concatenate([again(row[None]) for row in scores[:20]]), published[:20])
     assert near(replace(guard, answered={})(scores[::-1][:50])[::-1], published[-50:])
     assert np.array_equal(pickle.loads(pickle.dumps(guard))(scores[:20]), published[:20])
-    assert (MemGuard(0.05, key=1)(d1, d2, 0)(scores) != published).any(
-        1
-    ).mean() > 0.02  # another key throws other coins
+    other_coins = MemGuard(0.05, key=1)(d1, d2, 0)(scores)
+    assert (other_coins != published).any(1).mean() > 0.02
 
 
 def test_together_is_one_by_one(served):
     scores = np.concatenate([served[2][:60], odd()])
     alone = np.stack([noise_for_one(served[3].network, row) for row in scores])
     together = noise_for_many(served[3].network, scores)
-    moved = lambda noisy: np.abs(noisy - scores).sum(1) > 1e-5
-    assert (
-        np.array_equal(moved(alone), moved(together))
-        and np.abs(alone - together).max() < 1e-4
-        and moved(together).any()
-    )
+    moved_alone = np.abs(alone - scores).sum(1) > 1e-5
+    moved_together = np.abs(together - scores).sum(1) > 1e-5
+    assert np.array_equal(moved_alone, moved_together) and moved_together.any()
+    assert np.abs(alone - together).max() < 1e-4
 
 
 def test_what_is_remembered_is_bounded(served):

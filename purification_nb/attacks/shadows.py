@@ -10,58 +10,65 @@ __all__ = [
     "shadow_log_odds",
     "shadows_of",
     "normal_per_record",
-    "PlantedTarget",
-    "planted_records",
-    "planted_shadows",
 ]
 
 # %% ../../nbs/11_shadows.ipynb #afa9cb66
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
-from scipy.special import expit
-from scipy.stats import norm
 
 from ..adversary import Knowledge
 from ..cache import one_thread, run_parallel
 from ..records import InputError, Records, Scored
 from ..scale import scale
-from ..service import Predictor, bind_target, undefended
+from ..service import Predictor, Recipe, bind_target, undefended
 from .membership import log_features
 
 
 # %% ../../nbs/11_shadows.ipynb #466cf5d8
+def _groups_of(candidates: Records) -> np.ndarray:
+    "(n, g) what each record stems from; records that occur twice count as one group."
+    if candidates.groups is not None:
+        return candidates.groups
+    rows = candidates.x.reshape(len(candidates), -1)
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1, 1)
+
+
+# %% ../../nbs/11_shadows.ipynb #5bc34420
 def draw_halves(
-    candidates,  # `Records`; groups, and records that occur twice, stay together
+    candidates: Records,  # groups, and records that occur twice, stay together
     count: int,  # an even number of shadows, or 1
-    seed: int = 0,
-) -> tuple:  # (inside, outside), each (count, n) of bool; a record of several groups can be neither
-    """Who is trained on in each shadow: complementary halves; a single one is trained on half of the records.
+    seed: int = 0,  # of the draw
+) -> tuple[np.ndarray, np.ndarray]:  # (inside, outside), each (count, n) of bool
+    """Who is trained on in each shadow: complementary halves; a single one has half of the records.
+
+    A record of several groups can be neither inside nor outside. Raises `InputError` where `count`
+    is neither 1 nor even, and where there are fewer than four groups.
 
     Parameters
     ----------
-    candidates
-        `Records`; groups, and records that occur twice, stay together
+    candidates : Records
+        groups, and records that occur twice, stay together
     count : int
         an even number of shadows, or 1
+    seed : int
+        of the draw
 
     Returns
     -------
-    tuple
-        (inside, outside), each (count, n) of bool; a record of several groups can be
-        neither
+    tuple[np.ndarray, np.ndarray]
+        (inside, outside), each (count, n) of bool
     """
     if count < 1 or (count > 1 and count % 2):
         raise InputError(
             f"shadows come in complementary pairs, or singly; {count} is neither 1 nor even"
         )
-    groups = candidates.groups
-    if groups is None:
-        groups = np.unique(candidates.x.reshape(len(candidates), -1), axis=0, return_inverse=True)[
-            1
-        ].reshape(-1, 1)
-    ids, place = np.unique(groups, return_inverse=True)
-    place, rng = place.reshape(groups.shape), np.random.default_rng(seed)
+    groups = _groups_of(candidates)
+    ids, position = np.unique(groups, return_inverse=True)
+    position = position.reshape(groups.shape)
+    rng = np.random.default_rng(seed)
     if len(ids) < 4:
         raise InputError(
             f"{len(ids)} groups of records are too few to cut into halves for shadow models"
@@ -69,24 +76,24 @@ def draw_halves(
     share = 0.5 ** (1 / groups.shape[1]) if count == 1 else 0.5
     chosen = [rng.permutation(len(ids)) < len(ids) * share for _ in range(-(-count // 2))]
     if count > 1:
-        chosen = [half for one in chosen for half in (one, ~one)]
-    return np.array([half[place].all(1) for half in chosen]), np.array(
-        [~half[place].any(1) for half in chosen]
-    )
+        chosen = [half for first in chosen for half in (first, ~first)]
+    inside = np.array([half[position].all(1) for half in chosen])
+    outside = np.array([~half[position].any(1) for half in chosen])
+    return inside, outside
 
 
 # %% ../../nbs/11_shadows.ipynb #28937099
 def log_odds(
-    scores,  # (n, k) float64
-    y,  # (n,) true labels
+    scores: np.ndarray,  # (n, k) float64
+    y: np.ndarray,  # (n,) true labels
 ) -> np.ndarray:  # (n,) log p - log(1 - p) of the true class, within -69 and 69
     """How sure the service is of the truth, on a scale without ends.
 
     Parameters
     ----------
-    scores
+    scores : np.ndarray
         (n, k) float64
-    y
+    y : np.ndarray
         (n,) true labels
 
     Returns
@@ -99,17 +106,15 @@ def log_odds(
 
 
 # %% ../../nbs/11_shadows.ipynb #40845a8b
-def _bytes(x):
-    return [
-        row.tobytes()
-        for row in np.ascontiguousarray(
-            np.reshape(x, (len(x), -1)), np.uint8 if x.dtype == np.uint8 else np.float32
-        )
-    ]
+def _record_bytes(x: np.ndarray) -> list[bytes]:
+    "The bytes of each record, by which it is found again."
+    rows = np.reshape(x, (len(x), -1))
+    dtype = np.uint8 if x.dtype == np.uint8 else np.float32
+    return [row.tobytes() for row in np.ascontiguousarray(rows, dtype)]
 
 
-def _once(store, key, make):
-    "What was made for an equal key before, or made now."
+def _stored_or_made(store: list[tuple], key: object, make: Callable[[], Any]) -> Any:
+    "What the store holds under an equal key; else it is made now, and stored."
     for known, value in store:
         if known is key or known == key:
             return value
@@ -117,6 +122,35 @@ def _once(store, key, make):
     return store[-1][1]
 
 
+def _shadow_seed(seed: int, i: int) -> int:
+    "The seed of the i-th shadow: no shadow begins with the weights of a target."
+    return 10_000 + 1000 * seed + i
+
+
+def _log_odds_of_each(services: list[Predictor], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    "(count, n) what each service says of the true class of each record."
+    return np.stack([log_odds(service(x), y) for service in services])
+
+
+# %% ../../nbs/11_shadows.ipynb #e217830c
+def _defended(
+    shadows: "Shadows", targets: list[Predictor], defence: Callable[..., Callable]
+) -> list[Predictor]:
+    "The shadow models behind a defence that is fitted on each."
+    assert shadows.reference is not None
+    made = []
+    with one_thread():
+        for i, (predictor, rows) in enumerate(zip(targets, shadows.inside, strict=True)):
+            inside = predictor.answer(shadows.candidates[rows])
+            reference = predictor.answer(shadows.reference)
+            score_map = defence(inside, reference, _shadow_seed(shadows.seed, i))
+            # settings chosen for the first serve the others too
+            defence = getattr(score_map, "refit", defence)
+            made.append(replace(predictor, score_map=score_map))
+    return made
+
+
+# %% ../../nbs/11_shadows.ipynb #005f5c8a
 @dataclass(eq=False)
 class Shadows:
     """Shadow models over one set of candidates; trained when first asked for, and once.
@@ -125,71 +159,66 @@ class Shadows:
     ----------
     candidates : Records
         records to train on, those in question among them
-    reference : Records
+    reference : Records | None
         D2, for an adversary who re-fits defences
-    count : int
+    count : int | None
         how many; 16 at lesson scale, 64 at full scale
     seed : int
         of halves, initial weights and shuffling
-    jobs : int
+    jobs : int | None
         how many to train at once; as many as there are cores when absent
     """
 
     candidates: Records  # records to train on, those in question among them
-    reference: Records = None  # D2, for an adversary who re-fits defences
-    count: int = None  # how many; 16 at lesson scale, 64 at full scale
+    reference: Records | None = None  # D2, for an adversary who re-fits defences
+    count: int | None = None  # how many; 16 at lesson scale, 64 at full scale
     seed: int = 0  # of halves, initial weights and shuffling
-    jobs: int = None  # how many to train at once; as many as there are cores when absent
+    jobs: int | None = None  # how many to train at once; as many as there are cores when absent
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.count = self.count or (16 if scale() == "lesson" else 64)
         self.inside, self.outside = draw_halves(self.candidates, self.count, self.seed)
-        self.place_ = {name: i for i, name in enumerate(_bytes(self.candidates.x))}
-        self.targets_, self.services_, self.log_odds_, self.learnt_ = [], [], [], []
-
-    def _seed(self, i):
-        return 10_000 + 1000 * self.seed + i  # no shadow begins with the weights of a target
+        self.column_ = {name: i for i, name in enumerate(_record_bytes(self.candidates.x))}
+        # (target or recipe, what was made for it)
+        self.targets_: list[tuple] = []
+        self.services_: list[tuple] = []
+        self.log_odds_: list[tuple] = []
+        self.learnt_: list[tuple] = []
 
     def targets(
         self,
-        target,  # as in a `Recipe`
-        progress=None,  # title of a progress bar
-    ) -> list:  # a `Predictor` each
+        target: Callable[[Records, Records, int], Predictor],  # as in a `Recipe`
+        progress: str | None = None,  # title of a progress bar
+    ) -> list[Predictor]:
         """The bare shadow models.
 
         Parameters
         ----------
-        target
+        target : Callable[[Records, Records, int], Predictor]
             as in a `Recipe`
-        progress
+        progress : str | None
             title of a progress bar
-
-        Returns
-        -------
-        list
-            a `Predictor` each
         """
         calls = (
-            (target, self.candidates[rows], self.reference, self._seed(i))
+            (target, self.candidates[rows], self.reference, _shadow_seed(self.seed, i))
             for i, rows in enumerate(self.inside)
         )
-        return _once(self.targets_, target, lambda: run_parallel(calls, self.jobs, progress))
+        return _stored_or_made(
+            self.targets_, target, lambda: run_parallel(calls, self.jobs, progress)
+        )
 
     def services(
         self,
-        recipe,  # how the adversary believes the service is made
-    ) -> list:  # a `Predictor` each
+        recipe: Recipe,  # how the adversary believes the service is made
+    ) -> list[Predictor]:
         """The shadow models behind the recipe's defence, re-fitted for each.
+
+        Raises `InputError` where there is a defence to re-fit and no reference set.
 
         Parameters
         ----------
-        recipe
+        recipe : Recipe
             how the adversary believes the service is made
-
-        Returns
-        -------
-        list
-            a `Predictor` each
         """
         targets = self.targets(recipe.target)
         if recipe.defence is undefended:
@@ -199,36 +228,21 @@ class Shadows:
                 "not applicable: to re-fit a defence the adversary needs a reference set, which it"
                 " does not have"
             )
-        return _once(
+        return _stored_or_made(
             self.services_,
             recipe,
-            lambda: self._defended(targets, bind_target(recipe.defence, recipe.target)),
+            lambda: _defended(self, targets, bind_target(recipe.defence, recipe.target)),
         )
-
-    def _defended(self, targets, defence):
-        made = []
-        with one_thread():
-            for i, (predictor, rows) in enumerate(zip(targets, self.inside)):
-                score_map = defence(
-                    predictor.answer(self.candidates[rows]),
-                    predictor.answer(self.reference),
-                    self._seed(i),
-                )
-                defence = getattr(
-                    score_map, "refit", defence
-                )  # settings chosen for the first serve the others too
-                made.append(replace(predictor, score_map=score_map))
-        return made
 
     def log_odds(
         self,
-        recipe,  # how the adversary believes the service is made
+        recipe: Recipe,  # how the adversary believes the service is made
     ) -> np.ndarray:  # (count, n) for every shadow and candidate
         """What each shadow says of the true class of each candidate.
 
         Parameters
         ----------
-        recipe
+        recipe : Recipe
             how the adversary believes the service is made
 
         Returns
@@ -236,59 +250,60 @@ class Shadows:
         np.ndarray
             (count, n) for every shadow and candidate
         """
-        return _once(
-            self.log_odds_,
-            recipe,
-            lambda: np.stack(
-                [
-                    log_odds(service(self.candidates.x), self.candidates.y)
-                    for service in self.services(recipe)
-                ]
-            ),
+        x, y = self.candidates.x, self.candidates.y
+        return _stored_or_made(
+            self.log_odds_, recipe, lambda: _log_odds_of_each(self.services(recipe), x, y)
         )
 
 
 # %% ../../nbs/11_shadows.ipynb #d9e25d77
+def _outside_of_each(shadows: Shadows, others: Scored) -> np.ndarray:
+    "(count, n) whether each shadow was trained on none of the groups of records not candidates."
+    candidates = shadows.candidates
+    if others.groups is None or candidates.groups is None:
+        return np.ones((len(shadows.inside), len(others)), bool)
+    trained_on = [candidates.groups[rows] for rows in shadows.inside]
+    return np.stack([~np.isin(others.groups, groups).any(1) for groups in trained_on])
+
+
+# %% ../../nbs/11_shadows.ipynb #1a58f483
 def shadow_log_odds(
     shadows: Shadows,
-    recipe,  # how the adversary believes the service is made
+    recipe: Recipe,  # how the adversary believes the service is made
     scored: Scored,  # n records, with x
-) -> tuple:  # (log-odds, inside, outside), each (count, n)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (log-odds, inside, outside), each (count, n)
     """What shadow models say of records, and for whom each record was inside or outside.
+
+    Raises `InputError` where the records themselves are missing.
 
     Parameters
     ----------
-    recipe
+    recipe : Recipe
         how the adversary believes the service is made
     scored : Scored
         n records, with x
 
     Returns
     -------
-    tuple
+    tuple[np.ndarray, np.ndarray, np.ndarray]
         (log-odds, inside, outside), each (count, n)
     """
     if scored.x is None:
         raise InputError("shadow models are asked about records, and here are only their scores")
-    place = np.array([shadows.place_.get(name, -1) for name in _bytes(scored.x)])
-    known, values = place >= 0, np.empty((shadows.count, len(scored)))
-    values[:, known] = shadows.log_odds(recipe)[:, place[known]]
-    inside, outside = shadows.inside[:, place] & known, shadows.outside[:, place] & known
-    if known.all():
-        return values, inside, outside
-    new, candidates = scored[~known], shadows.candidates
-    values[:, ~known] = np.stack(
-        [log_odds(service(new.x), new.y) for service in shadows.services(recipe)]
-    )
-    for i, rows in enumerate(shadows.inside):
-        outside[i, ~known] = (
-            True
-            if new.groups is None or candidates.groups is None
-            else ~np.isin(new.groups, candidates.groups[rows]).any(1)
-        )
+    column = np.array([shadows.column_.get(name, -1) for name in _record_bytes(scored.x)])
+    known = column >= 0
+    values = np.empty((len(shadows.inside), len(scored)))
+    values[:, known] = shadows.log_odds(recipe)[:, column[known]]
+    inside = shadows.inside[:, column] & known
+    outside = shadows.outside[:, column] & known
+    if not known.all():
+        x, y = scored.x[~known], scored.y[~known]
+        values[:, ~known] = _log_odds_of_each(shadows.services(recipe), x, y)
+        outside[:, ~known] = _outside_of_each(shadows, scored[~known])
     return values, inside, outside
 
 
+# %% ../../nbs/11_shadows.ipynb #301a76eb
 def shadows_of(
     knowledge: Knowledge,  # with candidates
 ) -> Shadows:
@@ -299,28 +314,37 @@ def shadows_of(
     knowledge : Knowledge
         with candidates
     """
-    return knowledge.shadows or Shadows(
-        knowledge.candidates, knowledge.reference, seed=knowledge.seed
-    )
+    if knowledge.shadows is not None:
+        return cast(Shadows, knowledge.shadows)
+    assert knowledge.candidates is not None  # an attack with shadows `needs` them
+    return Shadows(knowledge.candidates, knowledge.reference, seed=knowledge.seed)
 
 
 # %% ../../nbs/11_shadows.ipynb #39bfe7f1
+def _moments(values: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "How many values count of each record, their mean, and the sum of squares around it."
+    count = mask.sum(0)
+    mean = np.where(mask, values, 0).sum(0) / np.maximum(count, 1)
+    return count, mean, (np.where(mask, values - mean, 0) ** 2).sum(0)
+
+
 def normal_per_record(
-    values,  # (count, n) log-odds
-    mask,  # (count, n) which of them count
-    everyone,  # (values, mask) of all candidates: the one spread, and a mean for records no shadow speaks of
+    values: np.ndarray,  # (count, n) log-odds
+    mask: np.ndarray,  # (count, n) which of them count
+    # (values, mask) of all candidates: the one spread, and a mean for records no shadow speaks of
+    everyone: tuple[np.ndarray, np.ndarray],
     own: bool = False,  # a spread for each record
     floor: float = 0.1,  # the least spread
-) -> tuple:  # (mean (n,), spread (n,), how many (n,))
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (mean (n,), spread (n,), how many (n,))
     """A normal distribution for what shadows of one kind say of each record.
 
     Parameters
     ----------
-    values
+    values : np.ndarray
         (count, n) log-odds
-    mask
+    mask : np.ndarray
         (count, n) which of them count
-    everyone
+    everyone : tuple[np.ndarray, np.ndarray]
         (values, mask) of all candidates: the one spread, and a mean for records no shadow
         speaks of
     own : bool
@@ -330,130 +354,16 @@ def normal_per_record(
 
     Returns
     -------
-    tuple
+    tuple[np.ndarray, np.ndarray, np.ndarray]
         (mean (n,), spread (n,), how many (n,))
     """
-
-    def about(values, mask):
-        count = mask.sum(0)
-        mean = np.where(mask, values, 0).sum(0) / np.maximum(count, 1)
-        return count, mean, (np.where(mask, values - mean, 0) ** 2).sum(0)
-
-    all_count, all_mean, all_squares = about(*everyone)
+    all_count, all_mean, all_squares = _moments(*everyone)
     spoken = all_count > 0
     shared = np.sqrt(all_squares.sum() / max(1, (all_count - 1)[spoken].sum()))
-    count, mean, squares = about(values, mask)
+    count, mean, squares = _moments(values, mask)
     mean = np.where(count > 0, mean, all_mean[spoken].mean() if spoken.any() else 0.0)
-    spread = (
-        np.where(count > 2, np.sqrt(squares / np.maximum(count - 1, 1)), shared)
-        if own
-        else np.full(len(mean), shared)
-    )
+    if own:
+        spread = np.where(count > 2, np.sqrt(squares / np.maximum(count - 1, 1)), shared)
+    else:
+        spread = np.full(len(mean), shared)
     return mean, np.maximum(spread, floor), count
-
-
-# %% ../../nbs/11_shadows.ipynb #562c1e65
-@dataclass(frozen=True)
-class PlantedTarget:
-    """A target that learns nothing and leaks by design: it adds `shift` to the log-odds of records it was given.
-
-    Parameters
-    ----------
-    shift : float
-        between having seen a record and not having seen it, in spreads of its noise
-    """
-
-    shift: float  # between having seen a record and not having seen it, in spreads of its noise
-
-    def __call__(self, d1: Records, d2, seed: int) -> Predictor:
-        seen, noise = (
-            d1.x[:, 0],
-            np.random.default_rng(seed).normal(size=100_000),
-        )  # columns of x: name, hardness, label
-
-        def classify(x):
-            x = np.asarray(x)
-            names, label = x[:, 0].astype(int) % len(noise), x[:, 2].astype(int)
-            odds = x[:, 1].astype(float) + noise[names] + self.shift * np.isin(x[:, 0], seen)
-            scores = np.repeat((expit(-odds) / (d1.k - 1))[:, None], d1.k, 1)
-            scores[np.arange(len(x)), label] = expit(odds)
-            return scores
-
-        return Predictor(classify, d1.k)
-
-
-def planted_records(
-    n: int,  # how many
-    hardness: float,  # spread of their log-odds around 4
-    first: int = 0,  # name of the first one, up to 100,000
-    k: int = 10,  # classes
-    seed: int = 0,
-) -> Records:  # with name, hardness and label as their three features
-    """Records for a `PlantedTarget`.
-
-    Parameters
-    ----------
-    n : int
-        how many
-    hardness : float
-        spread of their log-odds around 4
-    first : int
-        name of the first one, up to 100,000
-    k : int
-        classes
-
-    Returns
-    -------
-    Records
-        with name, hardness and label as their three features
-    """
-    rng = np.random.default_rng([seed, first])
-    y = rng.integers(0, k, n)
-    return Records(np.c_[np.arange(first, first + n), 4 + hardness * rng.normal(size=n), y], y, k)
-
-
-def planted_shadows(
-    bayes: float,  # accuracy of the exact likelihood ratio
-    hardness: float,  # spread of the records' hardness
-    count: int = 32,  # shadows
-    n: int = 2000,  # records in each of the four halves, and in D2
-    seed: int = 0,
-) -> tuple:  # (`Knowledge`, held-out members, held-out non-members)
-    """A service that leaks through shadows, with a known best accuracy; 0.5 is the no-leak control.
-
-    Parameters
-    ----------
-    bayes : float
-        accuracy of the exact likelihood ratio
-    hardness : float
-        spread of the records' hardness
-    count : int
-        shadows
-    n : int
-        records in each of the four halves, and in D2
-
-    Returns
-    -------
-    tuple
-        (`Knowledge`, held-out members, held-out non-members)
-    """
-    if not 0.5 <= bayes < 1:
-        raise InputError(f"a planted leak has a Bayes accuracy from 0.5 to below 1, not {bayes}")
-    from purification_nb.adversary import knowledge_of
-    from purification_nb.service import Recipe
-    from purification_nb.splits import Split
-
-    split = Split(
-        *(planted_records(n, hardness, i * n, seed=seed) for i in range(5)), name="planted"
-    )
-    recipe = Recipe(PlantedTarget(2 * norm.ppf(bayes)))
-    service = recipe(split.d1, split.d2, seed)
-    knowledge = knowledge_of(split, service, recipe, seed)
-    shadows = Shadows(knowledge.candidates, split.d2, count, seed, jobs=1)
-    return (
-        replace(
-            knowledge, shadows=shadows, other=planted_records(3 * n, hardness, 6 * n, seed=seed)
-        ),
-        service.answer(split.heldout_members),
-        service.answer(split.heldout_nonmembers),
-    )

@@ -15,23 +15,29 @@ __all__ = [
 ]
 
 # %% ../../nbs/13_baselines.ipynb #e9854437
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from ..records import InputError, check_scores
+from ..records import InputError, Scored, check_scores
 from ..training import keyed_uniform
 from .publishing import keep_labels, limit_decimals
 
 
 # %% ../../nbs/13_baselines.ipynb #82dc078b
-def _only_label(scores):
+def _only_label(scores: np.ndarray) -> np.ndarray:
+    "(n, k) 1 for each row's label, 0 elsewhere."
     scores = check_scores(scores)
     return np.eye(scores.shape[1])[scores.argmax(1)]
 
 
-def one_hot(scored_d1, scored_d2, seed):
+def one_hot(
+    scored_d1: Scored | None,
+    scored_d2: Scored | None,
+    seed: int,
+) -> Callable[[np.ndarray], np.ndarray]:
     "The defence that publishes the label alone."
     return _only_label
 
@@ -49,14 +55,26 @@ class ConstantPerLabel:
 
     table: np.ndarray  # (k, k) row l: what is published for label l
 
-    def __call__(self, scores):
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
         scores = check_scores(scores, len(self.table))
         return self.table[scores.argmax(1)]
 
 
-def constant_per_label(scored_d1, scored_d2, seed):
-    "The defence that publishes, for each label, the mean of D2's score vectors with that label."
-    k, label, top = scored_d2.k, scored_d2.scores.argmax(1), scored_d2.scores.max(1).mean()
+def constant_per_label(
+    scored_d1: Scored | None,
+    scored_d2: Scored,  # whose means are published
+    seed: int,
+) -> ConstantPerLabel:
+    """The defence that publishes, for each label, the mean of D2's score vectors with that label.
+
+    Parameters
+    ----------
+    scored_d2 : Scored
+        whose means are published
+    """
+    k = scored_d2.k
+    label = scored_d2.scores.argmax(1)
+    top = scored_d2.scores.max(1).mean()
     table = np.full((k, k), (1 - top) / (k - 1)) + np.eye(k) * (top - (1 - top) / (k - 1))
     for given in np.unique(label):
         table[given] = scored_d2.scores[label == given].mean(0)
@@ -67,6 +85,9 @@ def constant_per_label(scored_d1, scored_d2, seed):
 @dataclass(frozen=True)
 class RandomNoise:
     """The defence that keeps the label and draws the scores at random, once for each answer.
+
+    The paper's Random Noise; how it draws is ours. Raises `InputError` where `strength` is not
+    from 0 to 1.
 
     Parameters
     ----------
@@ -79,57 +100,80 @@ class RandomNoise:
     strength: float = 1.0  # from 0 (untouched) to 1 (nothing but the label is left)
     key: int = 0  # secret of the service; the draws follow from it and the seed
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise InputError(
                 f"strength is the noise's share of an answer, between 0 and 1; {self.strength}"
                 " is not"
             )
 
-    def __call__(self, scored_d1, scored_d2, seed):
+    def __call__(
+        self, scored_d1: Scored | None, scored_d2: Scored | None, seed: int
+    ) -> Callable[[np.ndarray], np.ndarray]:
         return partial(self.release, seed=seed)
 
-    def release(self, scores, seed: int = 0):
+    def release(self, scores: np.ndarray, seed: int = 0) -> np.ndarray:
+        "What is published in place of scores (n, k)."
         scores = check_scores(scores)
         n, k = scores.shape
+        numbers = keyed_uniform(scores, self.key * 1_000_003 + seed)[:, 0]
         drawn = np.stack(
-            [
-                np.random.default_rng(int(number * 2**53)).random(k)
-                for number in keyed_uniform(scores, self.key * 1_000_003 + seed)[:, 0]
-            ]
+            [np.random.default_rng(int(number * 2**53)).random(k) for number in numbers]
         )
         label, rows = scores.argmax(1), np.arange(n)
-        top, drawn[rows, label] = 0.5 + drawn[rows, label] / 2, 0
+        top = 0.5 + drawn[rows, label] / 2
+        drawn[rows, label] = 0
         drawn *= ((1 - top) / drawn.sum(1))[:, None]
         drawn[rows, label] = top
         return (1 - self.strength) * scores + self.strength * drawn
 
 
 # %% ../../nbs/13_baselines.ipynb #85589d7e
+class _FixedRule:
+    "A defence that looks at nothing but the answer it publishes: there is nothing to fit."
+
+    def __call__(
+        self, scored_d1: Scored | None, scored_d2: Scored | None, seed: int
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        return self.release
+
+    def release(self, scores: np.ndarray) -> np.ndarray:
+        "What is published in place of scores (n, k)."
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class ReleaseBelow:
-    "The defence that publishes scores where the top one is under tau, and the label alone elsewhere."
+class ReleaseBelow(_FixedRule):
+    """The defence that publishes scores where the top one is under tau, elsewhere the label alone.
 
-    tau: float = (
-        0.5  # between 0 (always One-Hot) and 1 (untouched, except for rows that are certain)
-    )
+    Raises `InputError` where `tau` is no score.
 
-    def __post_init__(self):
+    Parameters
+    ----------
+    tau : float
+        between 0 (always One-Hot) and 1 (untouched, except for rows that are certain)
+    """
+
+    # between 0 (always One-Hot) and 1 (untouched, except for rows that are certain)
+    tau: float = 0.5
+
+    def __post_init__(self) -> None:
         if not 0 <= self.tau <= 1:
             raise InputError(f"tau is a score, between 0 and 1; {self.tau} is not")
 
-    def __call__(self, scored_d1, scored_d2, seed):
-        return self.release
-
-    def release(self, scores):
+    def release(self, scores: np.ndarray) -> np.ndarray:
+        "What is published in place of scores (n, k)."
         scores = check_scores(scores)
         return np.where(scores.max(1, keepdims=True) < self.tau, scores, _only_label(scores))
 
 
 # %% ../../nbs/13_baselines.ipynb #b45b06e1
 @dataclass(frozen=True)
-class Rounding:
-    """The defence that publishes scores with a few decimals: all rounded down, and the label's takes what remains.
+class Rounding(_FixedRule):
+    """The defence that publishes scores with a few decimals (Shokri et al. 2017, section VIII).
+
+    All are rounded down, and the label's takes what remains. Raises `InputError` where `decimals`
+    is no whole number from 0 to 15.
 
     Parameters
     ----------
@@ -139,24 +183,25 @@ class Rounding:
 
     decimals: int = 1  # from 0 (One-Hot) to 15 (untouched, nearly)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.decimals, (int, np.integer)) or not 0 <= self.decimals <= 15:
             raise InputError(
                 "decimals is a whole number from 0 to 15, as a score has no more digits;"
                 f" {self.decimals} is not"
             )
 
-    def __call__(self, scored_d1, scored_d2, seed):
-        return self.release
-
-    def release(self, scores):
+    def release(self, scores: np.ndarray) -> np.ndarray:
+        "What is published in place of scores (n, k)."
         return limit_decimals(scores, self.decimals)
 
 
 # %% ../../nbs/13_baselines.ipynb #101ef6a9
 @dataclass(frozen=True)
-class TopK:
-    """The defence that publishes the highest scores, and spreads what they lack evenly over all other classes.
+class TopK(_FixedRule):
+    """The defence that publishes the highest scores (Shokri et al. 2017, section VIII).
+
+    What they lack is spread evenly over all other classes. Raises `InputError` where `top` is no
+    whole number from 1.
 
     Parameters
     ----------
@@ -166,21 +211,20 @@ class TopK:
 
     top: int = 1  # how many scores are published; the number of classes leaves all untouched
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.top, (int, np.integer)) or self.top < 1:
             raise InputError(
                 f"top is how many scores are published, a whole number and at least 1; {self.top}"
                 " is not"
             )
 
-    def __call__(self, scored_d1, scored_d2, seed):
-        return self.release
-
-    def release(self, scores):
+    def release(self, scores: np.ndarray) -> np.ndarray:
+        "What is published in place of scores (n, k)."
         scores = check_scores(scores)
-        k, order = scores.shape[1], np.argsort(-scores, 1, kind="stable")[:, : self.top]
+        k = scores.shape[1]
         if self.top >= k:
             return scores
+        order = np.argsort(-scores, 1, kind="stable")[:, : self.top]
         best = np.take_along_axis(scores, order, 1)
         rest = ((1 - best.sum(1, keepdims=True)) / (k - self.top)).clip(0, best[:, -1:])
         published = np.repeat(rest, k, 1)
@@ -190,8 +234,10 @@ class TopK:
 
 # %% ../../nbs/13_baselines.ipynb #2dd9a6f4
 @dataclass(frozen=True)
-class Temperature:
-    """The defence that flattens scores, or sharpens them, as a softmax of another temperature would.
+class Temperature(_FixedRule):
+    """The defence that flattens or sharpens scores, as a softmax of another temperature would.
+
+    From Shokri et al. 2017, section VIII. Raises `InputError` where `temperature` is not above 0.
 
     Parameters
     ----------
@@ -201,14 +247,12 @@ class Temperature:
 
     temperature: float = 2.0  # above 0; 1 changes nothing, more flattens
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.temperature < np.inf:
             raise InputError(f"a temperature is a number above 0; {self.temperature} is not")
 
-    def __call__(self, scored_d1, scored_d2, seed):
-        return self.release
-
-    def release(self, scores):
+    def release(self, scores: np.ndarray) -> np.ndarray:
+        "What is published in place of scores (n, k)."
         scores = check_scores(scores)
         flat = (scores / scores.max(1, keepdims=True)) ** (1 / self.temperature)
         return keep_labels(flat / flat.sum(1, keepdims=True), scores)

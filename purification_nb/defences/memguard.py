@@ -7,7 +7,7 @@ __all__ = [
     "WEIGHTS",
     "STEPS",
     "defence_classifier",
-    "judge",
+    "membership_logits",
     "noise_for_one",
     "noise_for_many",
     "GuardedScores",
@@ -24,24 +24,25 @@ from torch.nn import functional as F
 
 from ..networks import mlp
 from ..records import InputError, Scored, check_scores
-from ..training import adam, fit, keyed_uniform, minimise, seeded
+from ..training import History, adam, fit, keyed_uniform, minimise, seeded
 
 
 # %% ../../nbs/14_memguard.ipynb #5b1b3bd6
 def defence_classifier(
     scored_d1: Scored,  # members
-    scored_d2: Scored,  # strangers
+    scored_d2: Scored,  # non-members
     seed: int,  # of initial weights and shuffling
-    paper: bool = False,  # 400 epochs of gradient descent, as in the published code; else 50 of Adam
-) -> tuple:  # (network: sorted scores (n, k) -> (n, 1) logits, positive: a member; `History` of its training)
-    """MemGuard's h, the stand-in for the attacker's network.
+    # 400 epochs of gradient descent, as in the published code; else 50 of Adam
+    paper: bool = False,
+) -> tuple[nn.Module, History]:  # (network: sorted scores -> logits (n, 1), and its training)
+    """MemGuard's h, the stand-in for the attacker's network; a positive logit says member.
 
     Parameters
     ----------
     scored_d1 : Scored
         members
     scored_d2 : Scored
-        strangers
+        non-members
     seed : int
         of initial weights and shuffling
     paper : bool
@@ -49,24 +50,26 @@ def defence_classifier(
 
     Returns
     -------
-    tuple
-        (network: sorted scores (n, k) -> (n, 1) logits, positive: a member; `History` of
-        its training)
+    tuple[nn.Module, History]
+        (network: sorted scores -> logits (n, 1), and its training)
     """
     with seeded(seed):
         network = mlp((scored_d1.k, 256, 128, 64, 1))
     ordered = np.sort(np.concatenate([scored_d1.scores, scored_d2.scores]), 1).astype(np.float32)
-    member = np.repeat(np.float32([1, 0]), [len(scored_d1), len(scored_d2)])
-    loss = lambda scores, truth: F.binary_cross_entropy_with_logits(
-        network(scores).squeeze(1), truth
-    )
-    mover, epochs = (
-        (torch.optim.SGD(network.parameters(), 1e-3), 400) if paper else (adam(network, 1e-3), 50)
-    )
+    is_member = np.repeat(np.array([1, 0], np.float32), [len(scored_d1), len(scored_d2)])
+
+    def loss(scores: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        return F.binary_cross_entropy_with_logits(network(scores).squeeze(1), truth)
+
+    optimiser: torch.optim.Optimizer
+    if paper:
+        optimiser, epochs = torch.optim.SGD(network.parameters(), 1e-3), 400
+    else:
+        optimiser, epochs = adam(network, 1e-3), 50
     history = fit(
         network,
-        minimise(loss, mover),
-        (ordered, member),
+        minimise(loss, optimiser),
+        (ordered, is_member),
         epochs,
         64,
         seed,
@@ -75,23 +78,24 @@ def defence_classifier(
     return network.requires_grad_(False), history
 
 
-def judge(
-    network,  # h
-    scores,  # (n, k) array or tensor, each row in any order
-) -> torch.Tensor:  # (n,) logits, positive: a member
+# %% ../../nbs/14_memguard.ipynb #e10ab5ae
+def membership_logits(
+    network: nn.Module,  # h
+    scores: np.ndarray | torch.Tensor,  # (n, k) each row in any order
+) -> torch.Tensor:  # (n,) positive: a member
     """What h says of scores.
 
     Parameters
     ----------
-    network
+    network : nn.Module
         h
-    scores
-        (n, k) array or tensor, each row in any order
+    scores : np.ndarray | torch.Tensor
+        (n, k) each row in any order
 
     Returns
     -------
     torch.Tensor
-        (n,) logits, positive: a member
+        (n,) positive: a member
     """
     if not isinstance(scores, torch.Tensor):
         scores = torch.from_numpy(np.ascontiguousarray(scores, np.float32))
@@ -99,20 +103,22 @@ def judge(
 
 
 # %% ../../nbs/14_memguard.ipynb #fb3e500f
-WEIGHTS, STEPS = 10.0 ** np.arange(-1, 6), 299  # c3, in the order they are tried; the longest walk
+WEIGHTS = 10.0 ** np.arange(-1, 6)  # c3, in the order they are tried
+STEPS = 299  # the longest walk
 
 
+# %% ../../nbs/14_memguard.ipynb #b6ab46da
 def noise_for_one(
-    network,  # h
-    scores,  # (k,) of one record
+    network: nn.Module,  # h
+    scores: np.ndarray,  # (k,) of one record
 ) -> np.ndarray:  # (k,) float32; the same vector where no walk arrives
-    """MemGuard's phase one as published: one record, one walk after another.
+    """MemGuard's phase one as published (Jia et al. 2019): one record, one walk after another.
 
     Parameters
     ----------
-    network
+    network : nn.Module
         h
-    scores
+    scores : np.ndarray
         (k,) of one record
 
     Returns
@@ -122,8 +128,8 @@ def noise_for_one(
     """
     z0 = torch.tensor(scores, dtype=torch.float32)[None].clamp_min(1e-12).log()
     s0, label = z0.softmax(1), int(np.argmax(scores))
-    best, sure = s0, judge(network, s0)
-    if abs(sure.sigmoid() - 0.5) <= 1e-5:
+    best, logit = s0, membership_logits(network, s0)
+    if abs(logit.sigmoid() - 0.5) <= 1e-5:
         return best[0].numpy()
     for c3 in WEIGHTS:
         z, arrived = z0.clone(), False
@@ -132,32 +138,70 @@ def noise_for_one(
             s = z.softmax(1)
             others = torch.cat([z[:, :label], z[:, label + 1 :]], 1).max()
             loss = (
-                judge(network, s).abs().sum()
+                membership_logits(network, s).abs().sum()
                 + 10 * F.relu(others - z[0, label])
                 + c3 * (s - s0).abs().sum()
             )
-            if judge(network, s) * sure <= 0 and s.argmax() == label:
+            if membership_logits(network, s) * logit <= 0 and s.argmax() == label:
                 best, arrived = s.detach(), True
                 break
-            (g,) = torch.autograd.grad(loss, z)
-            z = z.detach() - 0.1 * g / g.norm().clamp_min(1e-30)
+            (gradient,) = torch.autograd.grad(loss, z)
+            z = z.detach() - 0.1 * gradient / gradient.norm().clamp_min(1e-30)
         if not arrived:
             break
     return best[0].numpy()
 
 
 # %% ../../nbs/14_memguard.ipynb #c2db04df
+@dataclass(eq=False)
+class _Walks:
+    "Phase one of many records: where their walks start, and the best vectors found so far."
+
+    network: nn.Module  # h
+    start: torch.Tensor  # (n, k) log-scores
+    labels: torch.Tensor  # (n, 1) what has to stay on top
+
+    def __post_init__(self) -> None:
+        self.scores = self.start.softmax(1)
+        self.logits = membership_logits(self.network, self.scores)
+        self.best = self.scores.clone()  # (n, k) from the last walk that arrived
+
+    def arriving_rows(self, c3: float, rows: torch.Tensor) -> torch.Tensor:
+        "Walk once: the rows that arrive with this c3; their vectors are written into `best`."
+        arrived, z = [], self.start[rows]
+        for _ in range(STEPS):
+            if not len(rows):
+                break
+            z.requires_grad_(True)
+            s, label = z.softmax(1), self.labels[rows]
+            h = membership_logits(self.network, s)
+            others = z.scatter(1, label, -torch.inf).amax(1)
+            loss = (
+                h.abs()
+                + 10 * F.relu(others - z.gather(1, label).squeeze(1))
+                + c3 * (s - self.scores[rows]).abs().sum(1)
+            )
+            (gradient,) = torch.autograd.grad(loss.sum(), z)
+            there = (h.detach() * self.logits[rows] <= 0) & (s.argmax(1) == label.squeeze(1))
+            self.best[rows[there]] = s[there].detach()
+            arrived.append(rows[there])
+            rows, z, gradient = rows[~there], z[~there].detach(), gradient[~there]
+            z = z - 0.1 * gradient / gradient.norm(dim=1, keepdim=True).clamp_min(1e-30)
+        return torch.cat(arrived).sort().values if arrived else rows
+
+
+# %% ../../nbs/14_memguard.ipynb #1de8f5ea
 def noise_for_many(
-    network,  # h
-    scores,  # (n, k)
+    network: nn.Module,  # h
+    scores: np.ndarray,  # (n, k)
 ) -> np.ndarray:  # (n, k) float32; a row stays the same where no walk arrives
     """MemGuard's phase one, for all records together.
 
     Parameters
     ----------
-    network
+    network : nn.Module
         h
-    scores
+    scores : np.ndarray
         (n, k)
 
     Returns
@@ -165,42 +209,15 @@ def noise_for_many(
     np.ndarray
         (n, k) float32; a row stays the same where no walk arrives
     """
-    z0, labels = (
-        torch.tensor(scores, dtype=torch.float32).clamp_min(1e-12).log(),
-        torch.tensor(np.argmax(scores, 1))[:, None],
-    )
-    s0 = z0.softmax(1)
-    best, sure = s0.clone(), judge(network, s0)
-    rows = ((sure.sigmoid() - 0.5).abs() > 1e-5).nonzero().squeeze(1)  # those still in the game
+    start = torch.tensor(scores, dtype=torch.float32).clamp_min(1e-12).log()
+    walks = _Walks(network, start, torch.tensor(np.argmax(scores, 1))[:, None])
+    decided = (walks.logits.sigmoid() - 0.5).abs() > 1e-5
+    rows = decided.nonzero().squeeze(1)  # those still in the game
     for c3 in WEIGHTS:
-        rows = _walk(network, c3, z0, s0, labels, sure, rows, best)
+        rows = walks.arriving_rows(c3, rows)
         if not len(rows):
             break
-    return best.numpy()
-
-
-def _walk(network, c3, z0, s0, labels, sure, rows, best):
-    "One c3: the rows that arrive, their vectors written into `best`."
-    arrived, z = [], z0[rows]
-    for _ in range(STEPS):
-        if not len(rows):
-            break
-        z.requires_grad_(True)
-        s, label = z.softmax(1), labels[rows]
-        h = judge(network, s)
-        others = z.scatter(1, label, -torch.inf).amax(1)
-        loss = (
-            h.abs()
-            + 10 * F.relu(others - z.gather(1, label).squeeze(1))
-            + c3 * (s - s0[rows]).abs().sum(1)
-        )
-        (g,) = torch.autograd.grad(loss.sum(), z)
-        there = (h.detach() * sure[rows] <= 0) & (s.argmax(1) == label.squeeze(1))
-        best[rows[there]] = s[there].detach()
-        arrived.append(rows[there])
-        rows, z, g = rows[~there], z[~there].detach(), g[~there]
-        z = z - 0.1 * g / g.norm(dim=1, keepdim=True).clamp_min(1e-30)
-    return torch.cat(arrived).sort().values if arrived else rows
+    return walks.best.numpy()
 
 
 # %% ../../nbs/14_memguard.ipynb #c0d2fdac
@@ -220,7 +237,7 @@ class GuardedScores:
         secret: the coins follow from it
     seconds : float
         what h's training took
-    answered : dict
+    answered : dict[bytes, np.ndarray]
         score vector -> noisy one, a few thousand of them: a walk is long
     """
 
@@ -229,53 +246,60 @@ class GuardedScores:
     epsilon: float  # how much distortion is borne, expected L1 of each answer
     key: int  # secret: the coins follow from it
     seconds: float = 0.0  # what h's training took
-    answered: dict = field(
-        default_factory=dict, repr=False
-    )  # score vector -> noisy one, a few thousand of them: a walk is long
+    # score vector -> noisy one, a few thousand of them: a walk is long
+    answered: dict[bytes, np.ndarray] = field(default_factory=dict, repr=False)
     keeps_labels = True  # who wants to know the label alone need not wait for a walk
 
     def noise(
         self,
-        scores,  # (n, k)
-    ) -> tuple:  # ((n, k) noisy scores, (n,) probability of publishing them)
+        scores: np.ndarray,  # (n, k)
+    ) -> tuple[np.ndarray, np.ndarray]:  # ((n, k) noisy, (n,) probability of publishing them)
         """Phase one, and the bias of phase two's coin.
 
         Parameters
         ----------
-        scores
+        scores : np.ndarray
             (n, k)
 
         Returns
         -------
-        tuple
-            ((n, k) noisy scores, (n,) probability of publishing them)
+        tuple[np.ndarray, np.ndarray]
+            ((n, k) noisy, (n,) probability of publishing them)
         """
         scores = check_scores(scores, self.k)
+        noisy = self._noisy(scores).astype(np.float64)
+        noisy /= noisy.sum(1, keepdims=True)
+        distance = np.abs(noisy - scores).sum(1)
+        before, after = self._certainty(scores), self._certainty(noisy)
+        bearable = np.minimum(self.epsilon / np.maximum(distance, 1e-12), 1)
+        return noisy, np.where(after < before, bearable, 0.0)
+
+    def _noisy(self, scores: np.ndarray) -> np.ndarray:
+        "(n, k) float32 noisy scores; those of questions asked before are remembered."
         names = [row.tobytes() for row in scores]
         if len(self.answered) > 20_000:
             self.answered.clear()
-        new = {name: row for name, row in zip(names, scores) if name not in self.answered}
+        new = {
+            name: row for name, row in zip(names, scores, strict=True) if name not in self.answered
+        }
         if new:
-            self.answered |= zip(new, noise_for_many(self.network, np.stack(list(new.values()))))
-        noisy = np.stack([self.answered[name] for name in names]).astype(np.float64)
-        noisy /= noisy.sum(1, keepdims=True)
-        distance = np.abs(noisy - scores).sum(1)
-        before, after = (
-            judge(self.network, s).sigmoid().sub(0.5).abs().numpy() for s in (scores, noisy)
-        )
-        return noisy, np.where(
-            after < before, np.minimum(self.epsilon / np.maximum(distance, 1e-12), 1), 0.0
-        )
+            made = noise_for_many(self.network, np.stack(list(new.values())))
+            self.answered.update(zip(new, made, strict=True))
+        return np.stack([self.answered[name] for name in names])
+
+    def _certainty(self, scores: np.ndarray) -> np.ndarray:
+        "(n,) how far h is from undecided."
+        return membership_logits(self.network, scores).sigmoid().sub(0.5).abs().numpy()
 
     def __call__(
         self,
-        scores,  # (n, k) F's answers
+        scores: np.ndarray,  # (n, k) F's answers
     ) -> np.ndarray:  # (n, k) the same labels on top
         """Publish the noisy scores, or the true ones, as the coin says.
 
         Parameters
         ----------
-        scores
+        scores : np.ndarray
             (n, k) F's answers
 
         Returns
@@ -288,38 +312,41 @@ class GuardedScores:
         return np.where(keyed_uniform(scores, self.key) < chance[:, None], noisy, scores)
 
 
+# %% ../../nbs/14_memguard.ipynb #34343036
 @dataclass(frozen=True)
 class MemGuard:
-    """MemGuard as a defence: it looks at D1's scores as well as D2's.
+    """MemGuard as a defence (Jia et al. 2019): it looks at D1's scores as well as D2's.
+
+    Raises `InputError` where `epsilon` is no such distance, and where D1's scores are missing.
 
     Parameters
     ----------
+    epsilon : float
+        how much distortion is borne, expected L1 of each answer: 0 (none) to 2 (any)
     paper : bool
         h trained as in the published code
     key : int
         secret of the service; the coins follow from it and the seed
     """
 
-    epsilon: float = (
-        1.0  # how much distortion is borne, expected L1 of each answer: 0 (none) to 2 (any)
-    )
+    # how much distortion is borne, expected L1 of each answer: 0 (none) to 2 (any)
+    epsilon: float = 1.0
     paper: bool = False  # h trained as in the published code
     key: int = 0  # secret of the service; the coins follow from it and the seed
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.epsilon <= 2:
             raise InputError(
                 f"epsilon is an L1 distance between score vectors, from 0 to 2; {self.epsilon}"
                 " is not"
             )
 
-    def __call__(self, scored_d1: Scored, scored_d2: Scored, seed: int) -> GuardedScores:
+    def __call__(self, scored_d1: Scored | None, scored_d2: Scored, seed: int) -> GuardedScores:
         if scored_d1 is None:
             raise InputError(
                 "MemGuard trains its classifier on members' scores too: it needs D1's, not D2's"
                 " alone"
             )
         network, history = defence_classifier(scored_d1, scored_d2, seed, self.paper)
-        return GuardedScores(
-            network, scored_d2.k, self.epsilon, self.key * 1_000_003 + seed, history.seconds
-        )
+        key = self.key * 1_000_003 + seed
+        return GuardedScores(network, scored_d2.k, self.epsilon, key, history.seconds)
