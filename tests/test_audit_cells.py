@@ -24,13 +24,13 @@ QUICK = dict(data="digits", attacks="label,confidence", seeds=1, jobs=1, progres
 def counted(monkeypatch, tmp_path):
     """A cache of its own, and a list of the recipes that were measured."""
     monkeypatch.setenv("PURIFICATION_NB_CACHE", str(tmp_path / "cache"))
-    measured, cell = [], cells._cell
+    measured, measure_cell = [], cells.measure_cell
 
-    def watched(split, recipe, *rest):
-        measured.append(recipe.name)
-        return cell(split, recipe, *rest)
+    def watched(plan):
+        measured.append(plan.recipe.name)
+        return measure_cell(plan)
 
-    monkeypatch.setattr(cells, "_cell", watched)
+    monkeypatch.setattr(cells, "measure_cell", watched)
     return measured, tmp_path / "cache"
 
 
@@ -58,17 +58,17 @@ def test_a_second_audit_measures_what_is_missing(counted):
 
 def test_an_interrupted_audit_goes_on(counted, monkeypatch):
     measured, _ = counted
-    watched = cells._cell
+    watched = cells.measure_cell
 
-    def stop_at_the_second(split, recipe, *rest):
-        if recipe.name == "one_hot":
+    def stop_at_the_second(plan):
+        if plan.recipe.name == "one_hot":
             raise KeyboardInterrupt
-        return watched(split, recipe, *rest)
+        return watched(plan)
 
-    monkeypatch.setattr(cells, "_cell", stop_at_the_second)
+    monkeypatch.setattr(cells, "measure_cell", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         audit(recipes="none,one_hot", **QUICK)
-    monkeypatch.setattr(cells, "_cell", watched)
+    monkeypatch.setattr(cells, "measure_cell", watched)
     audit(recipes="none,one_hot", **QUICK)
     assert measured == ["none", "one_hot"]
 
