@@ -13,7 +13,7 @@ __all__ = [
     "records_to_transfer",
     "model_title",
     "AuditPlan",
-    "planned",
+    "plan_audit",
 ]
 
 # %% ../../nbs/25_audit.ipynb #bac28519
@@ -223,7 +223,7 @@ class AuditPlan:
 
 
 # %% ../../nbs/25_audit.ipynb #9c4eb4b6
-def planned(
+def plan_audit(
     data: str | Split | Callable[[int], Split],  # as `audit` takes it
     seeds: list[int],
     recipes: list[str | Recipe],

@@ -154,7 +154,7 @@ def _page(audit: Audit, pictures: dict[str, str]) -> str:
 
 
 # %% ../../nbs/26_report.ipynb #ffbc4d29
-def _text(audit: Audit) -> str:
+def _text_to_paste(audit: Audit) -> str:
     "Conclusion, sentences and both tables, to paste somewhere."
     parts = [
         f"# Audit of {audit.run['settings']['data']}",
@@ -185,7 +185,7 @@ def save(
     folder, start = check_writable(folder), time.perf_counter()
     pictures = {title: _as_png(figure) for title, figure in figures(audit).items()}
     audit.run["seconds"]["report"] = round(time.perf_counter() - start, 2)
-    page, text = _page(audit, pictures), _text(audit)
+    page, text = _page(audit, pictures), _text_to_paste(audit)
     save_results(audit, folder / "audit.json")
     write_atomically(folder / "table.md", text.encode())
     write_atomically(folder / "report.html", page.encode())

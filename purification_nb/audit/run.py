@@ -31,7 +31,7 @@ from ..splits import Split
 from .cells import measure_or_report
 from .findings import Audit, recipe_title
 from .measure import CellPlan
-from .plan import AuditPlan, chosen_names, model_title, planned
+from .plan import AuditPlan, chosen_names, model_title, plan_audit
 from .references import References, measure_references
 from .rows import COLUMNS
 
@@ -108,7 +108,7 @@ def _results_by_seed(plans: list[CellPlan], cells: Cells) -> dict[str, Any]:
 
 
 # %% ../../nbs/25_audit.ipynb #61ebc103
-def _machine() -> dict[str, Any]:
+def _versions_and_machine() -> dict[str, Any]:
     "Versions and hardware."
     return {
         "versions": {
@@ -143,7 +143,7 @@ def _seconds(clock: list[float]) -> dict[str, float]:
 
 
 # %% ../../nbs/25_audit.ipynb #a759cf18
-def _shown(plans: list[CellPlan], cells: Cells) -> dict[str, dict[str, Any]]:
+def _results_shown(plans: list[CellPlan], cells: Cells) -> dict[str, dict[str, Any]]:
     "What the figures need of each recipe, and what its rows say of it; of the first seed."
     return {
         recipe_title(plan.recipe.name, plan.recipe.setting): result
@@ -177,7 +177,7 @@ def _check_order(data: Any, recipes: Any) -> None:
         )
 
 
-def _named(recipes: Any, attacks: Any, target: Any) -> tuple[list, dict[str, Callable]]:
+def _names_chosen(recipes: Any, attacks: Any, target: Any) -> tuple[list, dict[str, Callable]]:
     "Recipes and attacks asked for; where the model is trained, no default recipe trains another."
     usual = [
         name
@@ -293,6 +293,7 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
 
     Raises `InputError` where a name is unknown, data and model are mixed up, D1 or D3 are too
     small, two recipes look alike, or an attack would train shadows of a model trained already.
+    Warns where the input gives reason to doubt it.
 
     Parameters
     ----------
@@ -328,10 +329,10 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
         return title if progress else None
 
     target = None if target is None else as_target(target)
-    machine = _machine()
-    named, chosen = _named(recipes, attacks, target)
+    machine = _versions_and_machine()
+    named, chosen = _names_chosen(recipes, attacks, target)
     listed, clock = _seed_list(seeds), [time.perf_counter()]
-    plan = planned(data, listed, named, chosen, target, other)
+    plan = plan_audit(data, listed, named, chosen, target, other)
     references = _measured_references(plan, jobs, bar("targets and references"))
     clock.append(time.perf_counter())
     doubts = list(dict.fromkeys(doubt for one in references for doubt in one.doubts))
@@ -350,4 +351,4 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     run |= {"controls": _controls(plan, references), "seconds": _seconds(clock)}
     records = plan.splits[0].heldout_members.x
     pictures = records[:200] if records.ndim == 3 else None
-    return Audit(table, run, _shown(plans, cells), pictures, references[0].drawn)
+    return Audit(table, run, _results_shown(plans, cells), pictures, references[0].drawn)

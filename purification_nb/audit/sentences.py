@@ -70,7 +70,7 @@ def _no_better(ours: Costs, theirs: Costs) -> bool:
     return theirs != ours and all(a <= b for a, b in zip(theirs, ours, strict=True))
 
 
-def _followers(costs: dict[str, Costs]) -> dict[str, list[str]]:
+def _defences_behind_leaders(costs: dict[str, Costs]) -> dict[str, list[str]]:
     "Each leading defence, and those that are no better than it and than no leader before it."
     leading = [
         recipe
@@ -92,7 +92,7 @@ def leading_defences_sentence(found: AuditAnswers) -> str | None:
     if len(costs) < 2:
         return None
     best, worse = [], ""
-    for leader, others in _followers(costs).items():
+    for leader, others in _defences_behind_leaders(costs).items():
         leak, moved, wrong = costs[leader]
         best.append(f"{leader} ({_signed(leak)}, {moved:.3f}, {-wrong:.1%})")
         if others:
