@@ -64,10 +64,8 @@ def test_two_classes_and_vectors(tmp_path):
     found = run.audit(
         data, "all", "label,confidence,inversion", seeds=1, target=TARGET, jobs=1, progress=False
     )
-    assert (
-        found.summary()["strongest attack"].notna().all()
-        and (report.save(found, tmp_path) / "report.html").exists()
-    )
+    assert found.summary()["strongest attack"].notna().all()
+    assert (report.save(found, tmp_path) / "report.html").exists()
 
 
 def test_a_failing_inversion_is_written_down(monkeypatch):
@@ -82,10 +80,8 @@ def test_a_failing_inversion_is_written_down(monkeypatch):
         progress=False,
     )
     failed = found.table[found.table.attack == "inversion"]
-    assert (
-        failed.error.str.contains("ZeroDivisionError").all()
-        and found.value("none", "accuracy", "label") is not None
-    )
+    assert failed.error.str.contains("ZeroDivisionError").all()
+    assert found.value("none", "accuracy", "label") is not None
 
 
 def test_recipes_with_awkward_names():
@@ -97,7 +93,8 @@ def test_recipes_with_awkward_names():
     found = run.audit(
         sets(120, 60, 120), plans, "label", seeds=np.arange(1), jobs=1, progress=False
     )
-    assert found.summary()["strongest attack"].notna().all() and found.recipes == [
+    assert found.summary()["strongest attack"].notna().all()
+    assert found.recipes == [
         "none",
         "mine (v2)",
         "mine (strength=2)",
@@ -112,11 +109,9 @@ def test_ties_keep_their_label():
     scores = rng.dirichlet(np.full(5, 0.3), 2000)
     for decimals in (1, 2, 3):
         short = limit_decimals(scores, decimals)
-        assert (
-            (short.argmax(1) == scores.argmax(1)).all()
-            and np.allclose(short.sum(1), 1)
-            and (short >= 0).all()
-        )
+        assert (short.argmax(1) == scores.argmax(1)).all()
+        assert np.allclose(short.sum(1), 1)
+        assert (short >= 0).all()
     flat = np.full((3, 4), 0.25)
     assert keep_labels(flat, np.eye(4)[[3, 0, 2]]).argmax(1).tolist() == [3, 0, 2]
 
