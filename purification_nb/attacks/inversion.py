@@ -113,15 +113,15 @@ def _input_reader(
 ) -> Callable[[np.ndarray], torch.Tensor]:
     "What makes a decoder's input of scores; all but the published one on the scale of these."
     if form == "published":
-        return lambda later: torch.tensor(published_input(later, m), dtype=torch.float32)
+        return lambda later: torch.tensor(INPUT_FORMS[form](later, m), dtype=torch.float32)
     values = INPUT_FORMS[form](scores, m)
     centre, spread = values.mean(0), values.std(0) + 1e-6
 
-    def standardised_input(later):
+    def read(later):
         values = (INPUT_FORMS[form](later, m) - centre) / spread
         return torch.tensor(values, dtype=torch.float32)
 
-    return standardised_input
+    return read
 
 
 # %% ../../nbs/05_inversion.ipynb #4e789a4a
