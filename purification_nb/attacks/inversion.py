@@ -125,7 +125,7 @@ def _input_reader(
 
 
 # %% ../../nbs/05_inversion.ipynb #4e789a4a
-def _widths(hidden: tuple | None, conv: tuple | None, paper: bool, shape: tuple) -> tuple:
+def _decoder_widths(hidden: tuple | None, conv: tuple | None, paper: bool, shape: tuple) -> tuple:
     "Hidden widths of each MLP decoder, and width of each `conv_decoder`, that are to be tried."
     if hidden or conv:
         return hidden or (), conv or ()
@@ -207,7 +207,7 @@ def _adam_and_patience(paper: bool) -> tuple[dict, int | None]:
     return ({"betas": (0.5, 0.999), "amsgrad": True}, None) if paper else ({}, 10)
 
 
-def _training(
+def _training_on(
     auxiliary: Scored, epochs: int, rate: float, seed: int, settings: dict, patience: int | None
 ) -> _Training:
     "Training on an auxiliary set, of which a fifth is kept back."
@@ -339,10 +339,12 @@ class Inversion:
         knowledge.check(self.needs)
         assert knowledge.auxiliary is not None
         how = _adam_and_patience(self.paper)
-        training = _training(knowledge.auxiliary, self.epochs, self.rate, knowledge.seed, *how)
+        training = _training_on(knowledge.auxiliary, self.epochs, self.rate, knowledge.seed, *how)
         self.low_, self.high_ = value_range(training.records)
         k, shape = knowledge.auxiliary.k, training.records.shape[1:]
-        makers = _decoder_makers(k, shape, *_widths(self.hidden, self.conv, self.paper, shape))
+        makers = _decoder_makers(
+            k, shape, *_decoder_widths(self.hidden, self.conv, self.paper, shape)
+        )
         tried = {}
         for form in self.forms:
             for sizes, make in makers.items():

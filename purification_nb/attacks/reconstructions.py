@@ -202,13 +202,13 @@ def reidentified(
 
 
 # %% ../../nbs/05_inversion.ipynb #d691e4f6
-def _closest(drawings: np.ndarray, records: np.ndarray) -> np.ndarray:
+def _closest_record(drawings: np.ndarray, records: np.ndarray) -> np.ndarray:
     "Which record each drawing is closest to."
     drawings, records = (a.reshape(len(a), -1) for a in (drawings, records))
     return cdist(drawings, records, "sqeuclidean").argmin(1)
 
 
-def _frame(ax: "Axes", pick: int, right: bool) -> None:
+def _mark_pick(ax: "Axes", pick: int, right: bool) -> None:
     "The number of the record picked, with a green frame where it is the right one."
     colour = "#1b7837" if right else "black"
     ax.set_xlabel(f"{pick + 1} {'✓' if right else '✗'}", fontsize=7, labelpad=3, color=colour)
@@ -249,11 +249,11 @@ def plot_reidentification(
         ax.axis("off")
         ax.set_title(number + 1, fontsize=7, pad=2)
     for row, picks, (_, pictures) in zip(axes[1::2], axes[2::2], kinds, strict=True):
-        for own, pick in enumerate(_closest(pictures, records)):
+        for own, pick in enumerate(_closest_record(pictures, records)):
             _show_picture(row[own], pictures[own], records)
             row[own].axis("off")
             _show_picture(picks[own], records[pick], records)
-            _frame(picks[own], pick, own == pick)
+            _mark_pick(picks[own], pick, own == pick)
     return axes
 
 

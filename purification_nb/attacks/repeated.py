@@ -84,17 +84,17 @@ class _AsksAboutCopies(Attack):
     needs = ("members", "nonmembers", "query")
     repeated = True
     query_: Callable | None = None  # the service asked so far
-    asked_: tuple | None = None  # what the disturbances were made from
+    made_from_: tuple | None = None  # what the disturbances were made from
     amount_: float  # of disturbance
     disturb_: list[_Change]  # what makes the copies
 
-    def _turn_to(self, service: Callable, made_from: tuple) -> None:
+    def _set_service(self, service: Callable, made_from: tuple) -> None:
         "From now on ask this service; what was learnt from another, or in other ways, is dropped."
-        if self.query_ is not service or self.asked_ != made_from:
+        if self.query_ is not service or self.made_from_ != made_from:
             self.answers_: dict[float, dict] = {}
-        self.query_, self.asked_ = service, made_from
+        self.query_, self.made_from_ = service, made_from
 
-    def _choose(
+    def _choose_amount(
         self, parts: tuple[Scored, Scored], disturbances: dict[float, list[_Change]]
     ) -> None:
         "Keep the amount, and the threshold, that tell known records apart best."
@@ -178,10 +178,10 @@ class LabelOnly(_AsksAboutCopies):
                 f" {kind.shape}"
             )
         assert knowledge.query is not None
-        self._turn_to(knowledge.query, (knowledge.seed, kind))
+        self._set_service(knowledge.query, (knowledge.seed, kind))
         amounts = self.amounts or self._default_amounts(kind.binary)
         disturbances = {a: self._disturbances(a, kind, knowledge.seed) for a in amounts}
-        self._choose(knowledge.known_records(), disturbances)
+        self._choose_amount(knowledge.known_records(), disturbances)
 
     def _default_amounts(self, binary: bool) -> tuple[float, ...]:
         "The amounts to choose among where none are given."
