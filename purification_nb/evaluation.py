@@ -7,8 +7,8 @@ __all__ = [
     "FPRS",
     "plot_roc",
     "resampling_weights",
-    "evaluate",
     "check_resolution",
+    "evaluate",
     "planted_leak",
     "TrueLabel",
     "trial",
@@ -18,7 +18,9 @@ __all__ = [
 
 # %% ../nbs/10_evaluation.ipynb #4c4961c2
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import expit
@@ -27,58 +29,66 @@ from scipy.stats import binomtest, norm
 from .adversary import Attack, Knowledge, ThreatCard
 from .records import InputError, Scored
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 # %% ../nbs/10_evaluation.ipynb #ca1fa0e0
-def _roc(members, nonmembers, member_weights=None, nonmember_weights=None):
+def _shares_from_the_top(rank, weights, levels):
+    "The share of weight at the first 0, 1, 2, ... ranks, one row for each row of weights."
+    weights = np.ones((1, len(rank))) if weights is None else weights
+    order = np.argsort(rank, kind="stable")
+    heaped = np.zeros((len(weights), levels + 1))
+    weights = np.cumsum(weights[:, order], 1)
+    last = np.searchsorted(rank[order], np.arange(levels), side="right")
+    heaped[:, 1:] = np.concatenate([np.zeros((len(weights), 1)), weights], 1)[:, last]
+    return heaped / heaped[:, -1:]
+
+
+def _roc(
+    members: np.ndarray,
+    nonmembers: np.ndarray,
+    member_weights: np.ndarray | None = None,
+    nonmember_weights: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     "FPR and TPR at every threshold, one row for each row of weights."
-    values, place = np.unique(np.concatenate([members, nonmembers]), return_inverse=True)
-    place = len(values) - 1 - place  # the highest score first
-    curves = []
-    for where, weights in (
-        (place[len(members) :], nonmember_weights),
-        (place[: len(members)], member_weights),
-    ):
-        weights = np.ones((1, len(where))) if weights is None else weights
-        order = np.argsort(where, kind="stable")
-        heaped = np.zeros((len(weights), len(values) + 1))
-        weights = np.cumsum(weights[:, order], 1)
-        last = np.searchsorted(where[order], np.arange(len(values)), side="right")
-        heaped[:, 1:] = np.concatenate([np.zeros((len(weights), 1)), weights], 1)[:, last]
-        curves.append(heaped / heaped[:, -1:])
-    return curves
+    values, rank = np.unique(np.concatenate([members, nonmembers]), return_inverse=True)
+    rank = len(values) - 1 - rank  # the highest score first
+    fpr = _shares_from_the_top(rank[len(members) :], nonmember_weights, len(values))
+    tpr = _shares_from_the_top(rank[: len(members)], member_weights, len(values))
+    return fpr, tpr
 
 
-def _auc(fpr, tpr):
+def _auc(fpr: np.ndarray, tpr: np.ndarray) -> np.ndarray:
+    "The area under each curve."
     return np.trapezoid(tpr, fpr, axis=1)
 
 
-def _tpr_at(fpr, tpr, at):
-    return np.where(fpr <= at + 1e-12, tpr, 0).max(
-        1
-    )  # ties count for the defender: no threshold, no catch
+def _tpr_at(fpr: np.ndarray, tpr: np.ndarray, at: float) -> np.ndarray:
+    "The TPR of each curve at this FPR; ties count for the defender: no threshold, no catch."
+    return np.where(fpr <= at + 1e-12, tpr, 0).max(1)
 
 
 # %% ../nbs/10_evaluation.ipynb #ff849e5f
 def plot_roc(
-    scores: dict,  # name -> (attack scores of members, of non-members)
-    ax=None,
-):  # the Axes
+    # name -> (attack scores of members, of non-members)
+    scores: dict[str, tuple[np.ndarray, np.ndarray]],
+    ax: "Axes | None" = None,  # where to draw; a new figure when absent
+) -> "Axes":
     """ROC curves on log axes that begin at one record in n.
 
     Parameters
     ----------
-    scores : dict
+    scores : dict[str, tuple[np.ndarray, np.ndarray]]
         name -> (attack scores of members, of non-members)
-
-    Returns
-    -------
-    returned
-        the Axes
+    ax : 'Axes | None'
+        where to draw; a new figure when absent
     """
     import matplotlib.pyplot as plt
 
     ax = ax or plt.subplots(figsize=(3.8, 3))[1]
-    for (name, (members, nonmembers)), dash in zip(scores.items(), ["-", "--", "-.", ":"] * 9):
+    dashes = ["-", "--", "-.", ":"] * 9
+    for (name, (members, nonmembers)), dash in zip(scores.items(), dashes, strict=False):
         fpr, tpr = (curve[0] for curve in _roc(members, nonmembers))
         ax.plot(fpr, tpr, ls=dash, lw=1.4, label=name, drawstyle="steps-post")
     low = 1 / len(nonmembers), 1 / len(members)
@@ -98,20 +108,24 @@ def plot_roc(
 # %% ../nbs/10_evaluation.ipynb #c318a364
 def resampling_weights(
     n: int,  # number of records
-    groups=None,  # (n, g) ids of what they stem from; none: each for itself
+    groups: np.ndarray | None = None,  # (n, g) ids of what they stem from; none: each for itself
     rounds: int = 300,  # how many resamplings
-    seed: int = 0,
+    seed: int = 0,  # of the resampling
 ) -> np.ndarray:  # (rounds, n) how often each record counts
     """Bootstrap weights that resample what records stem from, not records.
+
+    With several groups a record this is the pigeonhole bootstrap (Owen, 2007).
 
     Parameters
     ----------
     n : int
         number of records
-    groups
+    groups : np.ndarray | None
         (n, g) ids of what they stem from; none: each for itself
     rounds : int
         how many resamplings
+    seed : int
+        of the resampling
 
     Returns
     -------
@@ -127,79 +141,7 @@ def resampling_weights(
 
 
 # %% ../nbs/10_evaluation.ipynb #97a58a2b
-FPRS = (0.01, 0.001)
-
-
-def evaluate(
-    attack: Attack,  # fitted
-    members: Scored,  # held-out members
-    nonmembers: Scored,  # held-out non-members
-    rounds: int = 300,  # bootstrap resamplings
-    level: float = 0.95,  # of the intervals
-    pooled: int = 1,  # how many such evaluations will be averaged: their non-members resolve a low FPR together
-) -> dict:  # metric -> (value, low, high, why there is none)
-    """Accuracy, AUC and TPR at low FPRs, with intervals.
-
-    Parameters
-    ----------
-    attack : Attack
-        fitted
-    members : Scored
-        held-out members
-    nonmembers : Scored
-        held-out non-members
-    rounds : int
-        bootstrap resamplings
-    level : float
-        of the intervals
-    pooled : int
-        how many such evaluations will be averaged: their non-members resolve a low FPR
-        together
-
-    Returns
-    -------
-    dict
-        metric -> (value, low, high, why there is none)
-    """
-    parts = members, nonmembers
-    scores = [attack.score(part) for part in parts]
-    if not all(np.isfinite(score).all() for score in scores):
-        raise InputError(f"the attack {attack.name} gave scores that are NaN or infinite")
-    weights = [
-        resampling_weights(len(part), part.groups, rounds, seed) for seed, part in enumerate(parts)
-    ]
-    said = [score >= attack.threshold_ for score in scores]
-    weights = [weight[(weights[0].sum(1) > 0) & (weights[1].sum(1) > 0)] for weight in weights]
-    rates = lambda hit, weight: (weight * hit).sum(1) / weight.sum(1)
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    interval = lambda values: [float(v) for v in np.quantile(values, tails)]
-    value = (said[0].mean() + 1 - said[1].mean()) / 2
-    if all(part.groups is None for part in parts) and len(members) == len(nonmembers):
-        exact = binomtest(int(said[0].sum() + (~said[1]).sum()), 2 * len(members)).proportion_ci(
-            level
-        )
-        result = {"accuracy": (float(value), float(exact.low), float(exact.high), None)}
-    else:
-        result = {
-            "accuracy": (
-                float(value),
-                *interval((rates(said[0], weights[0]) + 1 - rates(said[1], weights[1])) / 2),
-                None,
-            )
-        }
-    curve, curves = _roc(*scores), _roc(*scores, *weights)
-    result["auc"] = (float(_auc(*curve)[0]), *interval(_auc(*curves)), None)
-    for fpr in FPRS:
-        try:
-            check_resolution(pooled * len(nonmembers), fpr)
-            result[f"tpr_at_fpr_{fpr}"] = (
-                float(_tpr_at(*curve, fpr)[0]),
-                *interval(_tpr_at(*curves, fpr)),
-                None,
-            )
-        except InputError as why:
-            result[f"tpr_at_fpr_{fpr}"] = (None, None, None, str(why))
-    return result
+FPRS = (0.01, 0.001)  # false positive rates at which the true positive rate is reported
 
 
 def check_resolution(
@@ -222,15 +164,117 @@ def check_resolution(
         )
 
 
+# %% ../nbs/10_evaluation.ipynb #4590970d
+def _interval(values: np.ndarray, level: float) -> list[float]:
+    "Between which ends this share of resampled values lies."
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    return [float(v) for v in np.quantile(values, tails)]
+
+
+def _weighted_rate(hit: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    "A rate in each resampling."
+    return (weights * hit).sum(1) / weights.sum(1)
+
+
+def _finite_scores(attack: Attack, parts: Sequence[Scored]) -> list[np.ndarray]:
+    "The attack's scores of each part, or an `InputError`."
+    scores = [attack.score(part) for part in parts]
+    if not all(np.isfinite(score).all() for score in scores):
+        raise InputError(f"the attack {attack.name} gave scores that are NaN or infinite")
+    return scores
+
+
+def _weights_of_both(parts: Sequence[Scored], rounds: int) -> list[np.ndarray]:
+    "Resampling weights of each part, less the rounds in which one of them is empty."
+    weights = [
+        resampling_weights(len(part), part.groups, rounds, seed) for seed, part in enumerate(parts)
+    ]
+    filled = (weights[0].sum(1) > 0) & (weights[1].sum(1) > 0)
+    return [weight[filled] for weight in weights]
+
+
+def _accuracy(
+    said: Sequence[np.ndarray],  # "member", of members and of non-members
+    parts: Sequence[Scored],
+    weights: Sequence[np.ndarray],
+    level: float,
+) -> tuple:
+    "Balanced accuracy; its interval is exact where records are independent and sides equal."
+    value = float((said[0].mean() + 1 - said[1].mean()) / 2)
+    if all(part.groups is None for part in parts) and len(parts[0]) == len(parts[1]):
+        right = int(said[0].sum() + (~said[1]).sum())
+        exact = binomtest(right, 2 * len(parts[0])).proportion_ci(level)
+        return value, float(exact.low), float(exact.high), None
+    found, accused = (_weighted_rate(*both) for both in zip(said, weights, strict=True))
+    return value, *_interval((found + 1 - accused) / 2, level), None
+
+
+# %% ../nbs/10_evaluation.ipynb #f0f71467
+def evaluate(
+    attack: Attack,  # fitted
+    members: Scored,  # held-out members
+    nonmembers: Scored,  # held-out non-members
+    rounds: int = 300,  # bootstrap resamplings
+    level: float = 0.95,  # of the intervals
+    # how many such evaluations will be averaged: their non-members resolve a low FPR together
+    pooled: int = 1,
+) -> dict[str, tuple]:  # metric -> (value, low, high, why there is none)
+    """Accuracy, AUC and TPR at low FPRs, with intervals.
+
+    Raises `InputError` where the attack's scores are not finite.
+
+    Parameters
+    ----------
+    attack : Attack
+        fitted
+    members : Scored
+        held-out members
+    nonmembers : Scored
+        held-out non-members
+    rounds : int
+        bootstrap resamplings
+    level : float
+        of the intervals
+    pooled : int
+        how many such evaluations will be averaged: their non-members resolve a low FPR
+        together
+
+    Returns
+    -------
+    dict[str, tuple]
+        metric -> (value, low, high, why there is none)
+    """
+    parts = members, nonmembers
+    scores = _finite_scores(attack, parts)
+    weights = _weights_of_both(parts, rounds)
+    said = [score >= attack.threshold_ for score in scores]
+    curve, curves = _roc(scores[0], scores[1]), _roc(scores[0], scores[1], weights[0], weights[1])
+    result = {
+        "accuracy": _accuracy(said, parts, weights, level),
+        "auc": (float(_auc(*curve)[0]), *_interval(_auc(*curves), level), None),
+    }
+    for fpr in FPRS:
+        try:
+            check_resolution(pooled * len(nonmembers), fpr)
+        except InputError as why:
+            result[f"tpr_at_fpr_{fpr}"] = (None, None, None, str(why))
+            continue
+        resampled = _interval(_tpr_at(*curves, fpr), level)
+        result[f"tpr_at_fpr_{fpr}"] = (float(_tpr_at(*curve, fpr)[0]), *resampled, None)
+    return result
+
+
 # %% ../nbs/10_evaluation.ipynb #09bad10b
 def planted_leak(
     bayes: float,  # the best possible accuracy, at least 0.5
     n: int = 2000,  # records of each of the four kinds
     k: int = 10,  # classes
     by_label: bool = False,  # plant it in the predicted label, not in the scores
-    seed: int = 0,
-) -> tuple:  # (`Knowledge`, held-out members, held-out non-members)
-    """Score vectors that leak membership with a known Bayes-optimal accuracy; 0.5 is the no-leak control.
+    seed: int = 0,  # of the draw
+) -> tuple[Knowledge, Scored, Scored]:  # the adversary, held-out members, held-out non-members
+    """Score vectors that leak membership with a known Bayes-optimal accuracy.
+
+    0.5 is the no-leak control. Raises `InputError` for an accuracy outside [0.5, 1) or one class.
 
     Parameters
     ----------
@@ -242,39 +286,41 @@ def planted_leak(
         classes
     by_label : bool
         plant it in the predicted label, not in the scores
+    seed : int
+        of the draw
 
     Returns
     -------
-    tuple
-        (`Knowledge`, held-out members, held-out non-members)
+    tuple[Knowledge, Scored, Scored]
+        the adversary, held-out members, held-out non-members
     """
     if not 0.5 <= bayes < 1 or k < 2:
         raise InputError(
             "a planted leak has a Bayes accuracy from 0.5 to below 1 and at least 2 classes, not"
             f" {bayes} and {k}"
         )
-    rng, apart = np.random.default_rng(seed), 0.0 if by_label else 2 * norm.ppf(bayes)
-    base = min(0.2, 2 - 2 * bayes) if by_label else 0.0  # how often members are classified wrongly
+    rng = np.random.default_rng(seed)
+    if by_label:
+        apart = 0.0
+        members_wrong = min(0.2, 2 - 2 * bayes)  # how often they are classified wrongly
+        nonmembers_wrong = members_wrong + 2 * bayes - 1
+    else:
+        apart = 2 * norm.ppf(bayes)
+        members_wrong = nonmembers_wrong = 0.0
 
     def draw(shift, wrong):
         y = rng.integers(0, k, n)
         top = expit(3 + rng.normal(shift, 1, n))
-        scores = np.repeat((1 - top)[:, None] / (k - 1), k, 1)
         label = np.where(rng.random(n) < wrong, (y + rng.integers(1, k, n)) % k, y)
         if not by_label:
             top = np.maximum(top, 1 / k)
-            scores = np.repeat((1 - top)[:, None] / (k - 1), k, 1)
+        scores = np.repeat((1 - top)[:, None] / (k - 1), k, 1)
         scores[np.arange(n), label] = top
         return Scored(scores, y)
 
-    wrong = base + 2 * bayes - 1 if by_label else 0.0
-    known_in, held_in, known_out, held_out = (
-        draw(apart / 2, base),
-        draw(apart / 2, base),
-        draw(-apart / 2, wrong),
-        draw(-apart / 2, wrong),
-    )
-    return Knowledge(known_in, known_out, seed=seed), held_in, held_out
+    known_members, held_members = (draw(apart / 2, members_wrong) for _ in range(2))
+    known_nonmembers, held_nonmembers = (draw(-apart / 2, nonmembers_wrong) for _ in range(2))
+    return Knowledge(known_members, known_nonmembers, seed=seed), held_members, held_nonmembers
 
 
 # %% ../nbs/10_evaluation.ipynb #00100da0
@@ -290,17 +336,17 @@ class TrueLabel(Attack):
         half="the split itself gives nothing away",
     )
 
-    def learn(self, knowledge):
+    def learn(self, knowledge: Knowledge) -> None:
+        "How often a record of each label is a member."
         inside, outside = (
-            np.bincount(part.y, minlength=part.k) / len(part)
-            for part in (knowledge.members, knowledge.nonmembers)
+            np.bincount(part.y, minlength=part.k) / len(part) for part in knowledge.known_records()
         )
-        self.share_ = np.where(
-            inside + outside > 0, inside / np.maximum(inside + outside, 1e-12), 0.5
-        )
+        both = inside + outside
+        self.share_ = np.where(both > 0, inside / np.maximum(both, 1e-12), 0.5)
         self.threshold_ = 0.5
 
-    def score(self, scored):
+    def score(self, scored: Scored) -> np.ndarray:
+        "The share of members among known records of the same label."
         return self.share_[scored.y]
 
 
@@ -308,9 +354,12 @@ class TrueLabel(Attack):
 def trial(
     attack: Attack,  # fitted or not; a copy is used
     knowledge: Knowledge,  # of this adversary
-    beat: float = 0.0,  # what another attack reached: who is hopelessly behind after a fold is not tried further
+    # what another attack reached: who is hopelessly behind after a fold is not tried further
+    beat: float = 0.0,
 ) -> float:  # balanced accuracy on known records, three-fold
     """What the adversary can tell of an attack's strength without the held-out halves.
+
+    Raises `InputError` where known members or known non-members are missing.
 
     Parameters
     ----------
@@ -327,38 +376,35 @@ def trial(
     float
         balanced accuracy on known records, three-fold
     """
-    knowledge.check(("members", "nonmembers"))
-    rng, parts, found = (
-        np.random.default_rng(knowledge.seed),
-        (knowledge.members, knowledge.nonmembers),
-        [],
-    )
+    parts = knowledge.known_records()
+    rng = np.random.default_rng(knowledge.seed)
     thirds = [np.array_split(rng.permutation(len(part)), 3) for part in parts]
+    found: list[float] = []
     for out in range(3):
-        learn = [
-            part[np.concatenate(third[:out] + third[out + 1 :])]
-            for part, third in zip(parts, thirds)
-        ]
-        test = [part[third[out]] for part, third in zip(parts, thirds)]
+        learn, test = [], []
+        for part, third in zip(parts, thirds, strict=True):
+            learn.append(part[np.concatenate(third[:out] + third[out + 1 :])])
+            test.append(part[third[out]])
         fitted = copy.copy(attack).fit(replace(knowledge, members=learn[0], nonmembers=learn[1]))
         found.append((fitted.predict(test[0]).mean() + 1 - fitted.predict(test[1]).mean()) / 2)
-        doubt = (
-            np.sqrt(sum(0.25 / len(part) for part in test) / (out + 1)) / 2
-        )  # a standard error of the mean so far, at most
+        # a standard error of the mean so far, at most
+        doubt = np.sqrt(sum(0.25 / len(part) for part in test) / (out + 1)) / 2
         if np.mean(found) + 3 * doubt < beat:
             break
     return float(np.mean(found))
 
 
 def strongest(
-    attacks: list,  # fitted attacks
+    attacks: Sequence[Attack],  # fitted attacks
     knowledge: Knowledge,  # of this adversary
 ) -> Attack:  # one of them
     """The attack that does best on known records, by three-fold cross-validation.
 
+    Raises `InputError` where known members or known non-members are missing.
+
     Parameters
     ----------
-    attacks : list
+    attacks : Sequence[Attack]
         fitted attacks
     knowledge : Knowledge
         of this adversary
@@ -368,7 +414,7 @@ def strongest(
     Attack
         one of them
     """
-    tried = []
+    tried: list[float] = []
     for attack in attacks:
         tried.append(trial(attack, knowledge, max(tried, default=0.0)))
     return attacks[int(np.argmax(tried))]
@@ -376,18 +422,19 @@ def strongest(
 
 # %% ../nbs/10_evaluation.ipynb #243d79c7
 def mean_with_interval(
-    values,  # (n,) one number a record; NaN where there is none; True or False for a rate
-    groups=None,  # (n, g) what records stem from
+    # (n,) one number a record; NaN where there is none; True or False for a rate
+    values: np.ndarray,
+    groups: np.ndarray | None = None,  # (n, g) what records stem from
     rounds: int = 300,  # bootstrap resamplings
     level: float = 0.95,  # of the interval
-) -> tuple:  # (mean, low, high)
+) -> tuple[float, float, float]:  # (mean, low, high)
     """A mean over records and its bootstrap interval by group.
 
     Parameters
     ----------
-    values
+    values : np.ndarray
         (n,) one number a record; NaN where there is none; True or False for a rate
-    groups
+    groups : np.ndarray | None
         (n, g) what records stem from
     rounds : int
         bootstrap resamplings
@@ -396,21 +443,19 @@ def mean_with_interval(
 
     Returns
     -------
-    tuple
+    tuple[float, float, float]
         (mean, low, high)
     """
-    is_rate, values = np.asarray(values).dtype == bool, np.asarray(values, float)
+    is_rate = np.asarray(values).dtype == bool
+    values = np.asarray(values, float)
     there = ~np.isnan(values)
-    known, tails = values[there], [(1 - level) / 2, (1 + level) / 2]
-    if (
-        is_rate
-    ):  # a rate: exact where records are independent, or where resampling can show no spread
+    known = values[there]
+    mean = float(known.mean())
+    # a rate: exact where records are independent, or where resampling can show no spread
+    if is_rate and (groups is None or known.mean() in (0, 1)):
         n = len(known) if groups is None else len(np.unique(np.asarray(groups)[there]))
-        if groups is None or known.mean() in (0, 1):
-            exact = binomtest(round(known.mean() * n), n).proportion_ci(level)
-            return float(known.mean()), float(exact.low), float(exact.high)
+        exact = binomtest(round(known.mean() * n), n).proportion_ci(level)
+        return mean, float(exact.low), float(exact.high)
     weights = resampling_weights(len(values), groups, rounds)[:, there]
-    weights = weights[weights.sum(1) > 0]
-    return float(known.mean()), *(
-        float(v) for v in np.quantile((weights * known).sum(1) / weights.sum(1), tails)
-    )
+    low, high = _interval(_weighted_rate(known, weights[weights.sum(1) > 0]), level)
+    return mean, low, high

@@ -1,4 +1,4 @@
-"""The attacks: what the second issue says they must show, on three seeds; company, planted leaks, parallel runs."""
+"""The attacks: what they must show on real services; company, planted leaks, parallel runs."""
 
 from dataclasses import replace
 
@@ -31,15 +31,12 @@ from purification_nb.splits import Split
 from purification_nb.targets import MLPTarget
 
 ASKS_ONCE = [name for name, make in ATTACKS.items() if not make().repeated]
-BLIND = {
-    "entropy",
-    "mlleaks_1",
-    "mlleaks_2",
-    "mlleaks_3",
-}  # of single-query attacks, those that do not use the true label
-# The first two know the true label and do not ask whether the service is right: one has a threshold for each label, the other
-# looks for scores that strangers' models do not give. The third, rehearsing without the defence, misreads answers that no
-# shadow ever gave. So they may fall below the floor; nothing may stay above it.
+# of single-query attacks, those that do not use the true label
+BLIND = {"entropy", "mlleaks_1", "mlleaks_2", "mlleaks_3"}
+# The first two know the true label and do not ask whether the service is right: one has a threshold
+# for each label, the other looks for scores that models trained without the record do not give. The
+# third, rehearsing without the defence, misreads answers that no shadow ever gave. So they may fall
+# below the floor; nothing may stay above it.
 CARELESS = {"entropy_per_class", "lira_offline", "shadow_boosted"}
 NAMES = [name for name in ASKS_ONCE if name != "nsh"] + list(SHADOW_ATTACKS)
 SMALL = MLPTarget((32,), epochs=5)
@@ -51,7 +48,10 @@ SMALL = MLPTarget((32,), epochs=5)
     ids=lambda param: param[0],
 )
 def found(request):
-    """Audit the bare target and the two defences that show nothing but labels; with --slow as the issue has it, 3 seeds of both and 32 shadows on location30."""
+    """Audit the bare target and the two defences that show nothing but labels.
+
+    With --slow there are 3 seeds of both data sets, and 32 shadows on location30.
+    """
     name, seeds, shadows = request.param
     if request.config.getoption("--slow"):
         seeds, shadows = 3, 32 if name == "location30" else shadows
@@ -296,18 +296,26 @@ def test_an_attack_that_cannot_apply_says_so_in_the_table():
 
 def test_the_adaptive_form_is_stronger_where_the_defence_only_moves_numbers(small):
     knowledge, held_in, held_out = planted_shadows(0.9, 2.0)
-    squeezed = lambda scored_d1, scored_d2, seed: (
-        lambda scores: scores**3 / (scores**3).sum(1, keepdims=True)
-    )
+
+    def cubed(scores):
+        return scores**3 / (scores**3).sum(1, keepdims=True)
+
+    def squeezed(scored_d1, scored_d2, seed):
+        return cubed
+
+    def moved(scored):
+        return replace(scored, scores=cubed(scored.scores))
+
+    def accuracy(attack):
+        return evaluate(attack, moved(held_in), moved(held_out))["accuracy"][0]
+
     recipe = Recipe(knowledge.recipe.target, squeezed, "squeezed")
-    moved = lambda scored: replace(scored, scores=squeezed(None, None, 0)(scored.scores))
     facing = replace(
         knowledge, members=moved(knowledge.members), nonmembers=moved(knowledge.nonmembers)
     )
     naive, adaptive = (
         LiRA().fit(replace(facing, recipe=one)) for one in (knowledge.recipe, recipe)
     )
-    accuracy = lambda attack: evaluate(attack, moved(held_in), moved(held_out))["accuracy"][0]
     assert accuracy(adaptive) > accuracy(naive) + 0.05 and abs(accuracy(adaptive) - 0.9) < 0.03
 
 
@@ -320,13 +328,15 @@ def test_log_odds_by_hand():
 
 
 def test_a_cluster_gives_the_same_scores(tmp_path, monkeypatch):
-    """The same calls on a real Dask cluster; each way has an empty memory of its own, so both really train."""
+    """The same calls on a real Dask cluster; each way has an empty cache, so both really train."""
     split = digits(0)
-    rehearse = lambda jobs: Shadows(join(split.d1, split.d3), split.d2, 4, jobs=jobs).log_odds(
-        Recipe(SMALL)
-    )
-    table = lambda jobs: (
-        run.audit(
+
+    def rehearse(jobs):
+        shadows = Shadows(join(split.d1, split.d3), split.d2, 4, jobs=jobs)
+        return shadows.log_odds(Recipe(SMALL))
+
+    def table(jobs):
+        return run.audit(
             "digits",
             "none,one_hot",
             "label,lira_offline,mlleaks_1",
@@ -336,7 +346,11 @@ def test_a_cluster_gives_the_same_scores(tmp_path, monkeypatch):
             jobs=jobs,
             progress=False,
         ).table
-    )
+
+    def timeless(table):
+        kept = table[~table.metric.str.endswith("_seconds")]
+        return kept.drop(columns="seed").to_dict("records")
+
     monkeypatch.setenv("PURIFICATION_NB_CACHE", str(tmp_path / "serial"))
     alone, alone_table = rehearse(1), table(1)
     monkeypatch.setenv("PURIFICATION_NB_CACHE", str(tmp_path / "dask"))
@@ -355,7 +369,4 @@ def test_a_cluster_gives_the_same_scores(tmp_path, monkeypatch):
     ):
         together, together_table = rehearse(None), table(None)
     assert (alone == together).all() and len(list((tmp_path / "dask").iterdir())) >= 4
-    timeless = lambda t: (
-        t[~t.metric.str.endswith("_seconds")].drop(columns="seed").to_dict("records")
-    )
     assert timeless(alone_table) == timeless(together_table)

@@ -1,4 +1,4 @@
-"""Each mistake a user is likely to make gets one clear error, before any work is lost, and leaves nothing behind."""
+"""Each likely mistake gets one clear error, before any work is lost, and leaves nothing behind."""
 
 import functools
 import http.server
@@ -33,7 +33,7 @@ def records(n=60, k=3, seed=0):
 
 def rolled(d1, d2, seed):
     """Train nothing: know every record of D1, with the columns one place off."""
-    known = {x.tobytes(): np.roll(np.eye(d1.k)[y], 1) for x, y in zip(d1.x, d1.y)}
+    known = {x.tobytes(): np.roll(np.eye(d1.k)[y], 1) for x, y in zip(d1.x, d1.y, strict=True)}
     return Predictor(
         lambda x: np.stack([known.get(one.tobytes(), np.full(d1.k, 1 / d1.k)) for one in x]), d1.k
     )
@@ -207,11 +207,13 @@ def test_an_out_that_others_own_is_noticed_first(tmp_path):
     if os.geteuid() != 0:
         locked.chmod(0o500)
     code = (
-        "import os, sys; os.geteuid() or os.setuid(65534)\nfrom purification_nb.files import"
-        " check_writable\nfrom purification_nb.records import refused\nprint(refused(lambda:"
-        f" check_writable({str(locked / 'report')!r})))"
+        "import os, sys; os.geteuid() or os.setuid(65534)\n"
+        "from purification_nb.files import check_writable\n"
+        "from purification_nb.records import refused\n"
+        f"print(refused(lambda: check_writable({str(locked / 'report')!r})))"
     )
-    # imports come after giving up root, so the library must be readable to everyone; where it is not, they come before
+    # imports come after giving up root, so the library must be readable to everyone; where it is
+    # not, they come before
     code = "import purification_nb.audit.run\n" + code
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "cannot write" in done.stdout, done.stderr

@@ -6,8 +6,13 @@
 __all__ = ["INPUT_FORMS", "truncated", "published_input", "Inversion", "label_only"]
 
 # %% ../../nbs/05_inversion.ipynb #be7b3012
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from ..adversary import Knowledge, ThreatCard
@@ -19,7 +24,7 @@ from ..training import adam, fit, minimise, seeded
 
 
 # %% ../../nbs/05_inversion.ipynb #b44cd611
-def _check_truncation(m):
+def _check_truncation(m: int | None) -> None:
     if m is not None and (m != int(m) or m < 1):
         raise InputError(
             f"truncation keeps the top m scores, a whole number of at least 1, not {m}"
@@ -27,16 +32,19 @@ def _check_truncation(m):
 
 
 def truncated(
-    scores,  # (n, k)
-    m: int = None,  # how many of the largest are published, at least 1; none: all of them
+    scores: np.ndarray,  # (n, k)
+    # how many of the largest are published, at least 1; none: all of them
+    m: int | None = None,
 ) -> np.ndarray:  # (n, k) rows still sum to 1
     """The top m scores of each row as they are; the others share the remainder equally.
 
+    Raises `InputError` where m is no whole number of at least 1, or the scores are none.
+
     Parameters
     ----------
-    scores
+    scores : np.ndarray
         (n, k)
-    m : int
+    m : int | None
         how many of the largest are published, at least 1; none: all of them
 
     Returns
@@ -56,16 +64,18 @@ def truncated(
 
 
 def published_input(
-    scores,  # (n, k)
-    m: int = None,  # entries beyond the top m are zero, at least 1; none: keep all
+    scores: np.ndarray,  # (n, k)
+    m: int | None = None,  # entries beyond the top m are zero, at least 1; none: keep all
 ) -> np.ndarray:  # (n, k) not negative
-    """The input of Yang et al.: log-scores plus 50, shifted where a row is negative, zero beyond the top m.
+    """The input of Yang et al. (2019): log-scores plus 50, zero beyond the top m.
+
+    A row with negative entries is shifted up. Raises `InputError` as `truncated` does.
 
     Parameters
     ----------
-    scores
+    scores : np.ndarray
         (n, k)
-    m : int
+    m : int | None
         entries beyond the top m are zero, at least 1; none: keep all
 
     Returns
@@ -85,42 +95,195 @@ def published_input(
 
 
 # %% ../../nbs/05_inversion.ipynb #fb0f6f00
-def _standardised(values):
-    "A function that brings each column of later values to the scale of these."
-    centre, scale = values.mean(0), values.std(0) + 1e-6
-    return lambda later: (later - centre) / scale
+def _log_input(scores: np.ndarray, m: int | None = None) -> np.ndarray:
+    "Log-scores, cut off at 1e-30."
+    return np.log(np.clip(truncated(scores, m), 1e-30, 1))
 
 
-INPUT_FORMS = {  # (scores, the m published) -> what the decoder reads
-    "log": lambda scores, m=None: np.log(np.clip(truncated(scores, m), 1e-30, 1)),
+# name -> from scores, and the m published, to what the decoder reads
+INPUT_FORMS: dict[str, Callable[[np.ndarray, int | None], np.ndarray]] = {
+    "log": _log_input,
     "raw": truncated,
     "published": published_input,
 }
 
 
+def _input_reader(
+    form: str, m: int | None, scores: np.ndarray
+) -> Callable[[np.ndarray], torch.Tensor]:
+    "What makes a decoder's input of scores; all but the published one on the scale of these."
+    if form == "published":
+        return lambda later: torch.tensor(INPUT_FORMS[form](later, m), dtype=torch.float32)
+    values = INPUT_FORMS[form](scores, m)
+    centre, spread = values.mean(0), values.std(0) + 1e-6
+
+    def read(later):
+        values = (INPUT_FORMS[form](later, m) - centre) / spread
+        return torch.tensor(values, dtype=torch.float32)
+
+    return read
+
+
+# %% ../../nbs/05_inversion.ipynb #4e789a4a
+def _decoder_widths(hidden: tuple | None, conv: tuple | None, paper: bool, shape: tuple) -> tuple:
+    "Hidden widths of each MLP decoder, and width of each `conv_decoder`, that are to be tried."
+    if hidden or conv:
+        return hidden or (), conv or ()
+    picture = is_picture(shape, 8, 64)
+    if paper:
+        return ((), (conv_width(),)) if picture else (((512, 1024),), ())
+    if scale() == "full":
+        return ((512,), (512, 1024)), (conv_width(),) if picture else ()
+    return ((512,),), ()
+
+
+def _decoder_makers(
+    k: int, shape: tuple, hidden: tuple, conv: tuple
+) -> dict[tuple, Callable[[], nn.Module]]:
+    "Name -> a function that makes the network."
+    makers: dict[tuple, Callable[[], nn.Module]] = {}
+    for sizes in hidden:
+        makers[sizes] = partial(mlp_decoder, k, shape, sizes)
+    for width in conv:
+        makers["conv", width] = partial(conv_decoder, k, shape, width)
+    return makers
+
+
+# %% ../../nbs/05_inversion.ipynb #56e638de
+@dataclass(frozen=True)
+class _Training:
+    "What a decoder is trained on, and how."
+
+    auxiliary: Scored
+    records: np.ndarray  # the auxiliary set's
+    kept: np.ndarray  # rows to train on
+    apart: np.ndarray  # rows to choose by
+    epochs: int
+    rate: float
+    seed: int
+    settings: dict  # of Adam
+    patience: int | None
+
+    def as_shares(self, x: np.ndarray) -> torch.Tensor:
+        "Records on a scale from 0 to 1."
+        low, high = value_range(self.records)
+        return torch.tensor((as_floats(x) - low) / max(high - low, 1e-12), dtype=torch.float32)
+
+
+@dataclass
+class _TrainedDecoder:
+    "Draws records from scores."
+
+    network: nn.Module
+    read: Callable[[np.ndarray], torch.Tensor]
+    error: float  # on the records kept back
+    seconds: float
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        return _draw(self.network, self.read(scores)).numpy()
+
+
+def _draw(decoder: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    "What a decoder makes of its inputs, in blocks."
+    device = next(decoder.parameters()).device
+    return torch.cat([decoder(part.to(device)).cpu() for part in inputs.split(1024)])
+
+
+# %% ../../nbs/05_inversion.ipynb #3e102db7
+def _auxiliary_records(auxiliary: Scored) -> np.ndarray:
+    "The records of an auxiliary set, or an `InputError`."
+    if auxiliary.x is None:
+        raise InputError("the auxiliary set holds scores but not the records they belong to")
+    if len(auxiliary) < 10:
+        raise InputError(
+            f"{len(auxiliary)} auxiliary records are too few to learn inversion from; at least"
+            " 10 are needed"
+        )
+    return auxiliary.x
+
+
+def _adam_and_patience(paper: bool) -> tuple[dict, int | None]:
+    "Adam's settings, and after how many epochs without a better one to stop."
+    return ({"betas": (0.5, 0.999), "amsgrad": True}, None) if paper else ({}, 10)
+
+
+def _training_on(
+    auxiliary: Scored, epochs: int, rate: float, seed: int, settings: dict, patience: int | None
+) -> _Training:
+    "Training on an auxiliary set, of which a fifth is kept back."
+    records = _auxiliary_records(auxiliary)
+    order = np.random.default_rng(seed).permutation(len(auxiliary))
+    apart, kept = np.array_split(order, [len(order) // 5])
+    return _Training(auxiliary, records, kept, apart, epochs, rate, seed, settings, patience)
+
+
+# %% ../../nbs/05_inversion.ipynb #1dc3b52e
+def _train_decoder(
+    make: Callable[[], nn.Module],
+    form: str,  # a key of `INPUT_FORMS`
+    truncation: int | None,
+    training: _Training,
+) -> _TrainedDecoder:
+    "Train one decoder on one input form; the epoch is chosen on the records kept back."
+    scores, x = training.auxiliary.scores, training.records
+    read = _input_reader(form, truncation, scores)
+    inputs = read(scores)
+    # bytes are what `fit` makes shares of 255 of
+    records = torch.tensor(x) if x.dtype == np.uint8 else training.as_shares(x)
+    apart_inputs, truth = inputs[training.apart], training.as_shares(x[training.apart])
+    with seeded(training.seed):
+        decoder = make()
+    step = minimise(
+        lambda scores, x: F.mse_loss(decoder(scores), x),
+        adam(decoder, training.rate, **training.settings),
+    )
+    history = fit(
+        decoder,
+        step,
+        (inputs[training.kept], records[training.kept]),
+        training.epochs,
+        128,
+        training.seed,
+        validate=lambda: F.mse_loss(_draw(decoder, apart_inputs), truth),
+        patience=training.patience,
+        made_of={
+            "kind": "inversion",
+            "rate": training.rate,
+            "apart": fingerprint(apart_inputs, truth),
+            **training.settings,
+        },
+    )
+    return _TrainedDecoder(decoder, read, min(history["validation"]), history.seconds)
+
+
+# %% ../../nbs/05_inversion.ipynb #a1570b36
 class Inversion:
-    """The training-based inversion attack: a decoder from scores to records.
+    """The training-based inversion attack: a decoder from scores to records (Yang et al. 2019).
+
+    Raises `InputError` for an unknown input form or a truncation below 1; `fit` does where
+    there are no auxiliary records, or fewer than 10.
 
     Parameters
     ----------
-    hidden : tuple
+    hidden : tuple | None
         hidden widths of each MLP decoder to try
-    forms : tuple
+    forms : tuple | None
         keys of `INPUT_FORMS` to try; all when absent
-    epochs : int
+    epochs : int | None
         at most; 60 when absent
-    rate : float
+    rate : float | None
         Adam's; 2e-3 when absent
-    conv : tuple
+    conv : tuple | None
         width of each `conv_decoder` to try; with neither this nor `hidden`: an MLP of 512,
         at full scale also the paper's 512-1024 and, for pictures, 128
-    truncation : int
+    truncation : int | None
         only the top m scores are published; none: all of them
     paper : bool
         the published attack: its input, decoder and training, for whatever is not given
     """
 
-    name, needs = "inversion", ("auxiliary",)
+    name = "inversion"
+    needs = ("auxiliary",)
     card = ThreatCard(
         "Yang et al. 2019; H of the purification paper",
         "the whole score vector, or its top m entries",
@@ -132,13 +295,16 @@ class Inversion:
 
     def __init__(
         self,
-        hidden: tuple = None,  # hidden widths of each MLP decoder to try
-        forms: tuple = None,  # keys of `INPUT_FORMS` to try; all when absent
-        epochs: int = None,  # at most; 60 when absent
-        rate: float = None,  # Adam's; 2e-3 when absent
-        conv: tuple = None,  # width of each `conv_decoder` to try; with neither this nor `hidden`: an MLP of 512, at full scale also the paper's 512-1024 and, for pictures, 128
-        truncation: int = None,  # only the top m scores are published; none: all of them
-        paper: bool = False,  # the published attack: its input, decoder and training, for whatever is not given
+        hidden: tuple | None = None,  # hidden widths of each MLP decoder to try
+        forms: tuple | None = None,  # keys of `INPUT_FORMS` to try; all when absent
+        epochs: int | None = None,  # at most; 60 when absent
+        rate: float | None = None,  # Adam's; 2e-3 when absent
+        # width of each `conv_decoder` to try; with neither this nor `hidden`: an MLP of 512,
+        # at full scale also the paper's 512-1024 and, for pictures, 128
+        conv: tuple | None = None,
+        truncation: int | None = None,  # only the top m scores are published; none: all of them
+        # the published attack: its input, decoder and training, for whatever is not given
+        paper: bool = False,
     ):
         _check_truncation(truncation)
         if unknown := set(forms or ()) - set(INPUT_FORMS):
@@ -146,9 +312,13 @@ class Inversion:
                 f"there is no input form called {', '.join(map(repr, unknown))}; known:"
                 f" {', '.join(INPUT_FORMS)}"
             )
-        self.hidden, self.conv, self.truncation, self.paper = hidden, conv, truncation, paper
+        self.hidden = hidden
+        self.conv = conv
+        self.truncation = truncation
+        self.paper = paper
         self.forms = forms or (("published",) if paper else tuple(INPUT_FORMS))
-        self.epochs, self.rate = epochs or (100 if paper else 60), rate or (2e-4 if paper else 2e-3)
+        self.epochs = epochs or (100 if paper else 60)
+        self.rate = rate or (2e-4 if paper else 2e-3)
 
     def fit(
         self,
@@ -167,95 +337,23 @@ class Inversion:
             itself
         """
         knowledge.check(self.needs)
-        auxiliary = knowledge.auxiliary
-        if auxiliary.x is None:
-            raise InputError("the auxiliary set holds scores but not the records they belong to")
-        if len(auxiliary) < 10:
-            raise InputError(
-                f"{len(auxiliary)} auxiliary records are too few to learn inversion from; at least"
-                " 10 are needed"
-            )
-        self.low_, self.high_ = value_range(auxiliary.x)
-        order = np.random.default_rng(knowledge.seed).permutation(len(auxiliary))
-        apart, kept = np.array_split(order, [len(order) // 5])
-        tried = {
-            (form, *name): self._decoder(form, make, auxiliary, kept, apart, knowledge.seed)
-            for form in self.forms
-            for name, make in self._decoders(auxiliary).items()
-        }
-        self.errors_ = {name: error for name, (error, _, _) in tried.items()}
-        self.seconds_ = sum(seconds for _, seconds, _ in tried.values())
-        self.best_ = min(self.errors_, key=self.errors_.get)
-        self.decode_ = tried[self.best_][2]
+        assert knowledge.auxiliary is not None
+        how = _adam_and_patience(self.paper)
+        training = _training_on(knowledge.auxiliary, self.epochs, self.rate, knowledge.seed, *how)
+        self.low_, self.high_ = value_range(training.records)
+        k, shape = knowledge.auxiliary.k, training.records.shape[1:]
+        makers = _decoder_makers(
+            k, shape, *_decoder_widths(self.hidden, self.conv, self.paper, shape)
+        )
+        tried = {}
+        for form in self.forms:
+            for sizes, make in makers.items():
+                tried[(form, *sizes)] = _train_decoder(make, form, self.truncation, training)
+        self.errors_ = {name: decoder.error for name, decoder in tried.items()}
+        self.seconds_ = sum(decoder.seconds for decoder in tried.values())
+        self.best_ = min(self.errors_, key=lambda name: self.errors_[name])
+        self.decode_ = tried[self.best_]
         return self
-
-    def _decoders(self, auxiliary):
-        "Name -> a function that makes the network, for all that are to be tried."
-        k, shape, hidden, conv = (
-            auxiliary.k,
-            auxiliary.x.shape[1:],
-            self.hidden or (),
-            self.conv or (),
-        )
-        if not hidden and not conv:
-            picture = is_picture(shape, 8, 64)
-            if self.paper:
-                hidden, conv = ((), (conv_width(),)) if picture else (((512, 1024),), ())
-            elif scale() == "full":
-                hidden, conv = ((512,), (512, 1024)), (conv_width(),) if picture else ()
-            else:
-                hidden = ((512,),)
-        return {sizes: lambda sizes=sizes: mlp_decoder(k, shape, sizes) for sizes in hidden} | {
-            ("conv", width): lambda width=width: conv_decoder(k, shape, width) for width in conv
-        }
-
-    def _decoder(self, form, make, auxiliary, kept, apart, seed):
-        read = lambda scores: INPUT_FORMS[form](scores, self.truncation)
-        standard = (
-            _standardised(read(auxiliary.scores)) if form != "published" else lambda values: values
-        )
-        prepare = lambda scores: torch.tensor(standard(read(scores)), dtype=torch.float32)
-        inputs = prepare(auxiliary.scores)
-        scaled = lambda x: torch.tensor(
-            (as_floats(x) - self.low_) / max(self.high_ - self.low_, 1e-12), dtype=torch.float32
-        )
-        records = (
-            torch.tensor(auxiliary.x) if auxiliary.x.dtype == np.uint8 else scaled(auxiliary.x)
-        )  # bytes are what `fit` makes shares of 255 of
-        truth = scaled(auxiliary.x[apart])
-        with seeded(seed):
-            decoder = make()
-        settings = {"betas": (0.5, 0.999), "amsgrad": True} if self.paper else {}
-        step = minimise(
-            lambda scores, x: F.mse_loss(decoder(scores), x), adam(decoder, self.rate, **settings)
-        )
-        draw = lambda inputs: torch.cat(
-            [
-                decoder(part.to(next(decoder.parameters()).device)).cpu()
-                for part in inputs.split(1024)
-            ]
-        )
-        history = fit(
-            decoder,
-            step,
-            (inputs[kept], records[kept]),
-            self.epochs,
-            128,
-            seed,
-            validate=lambda: F.mse_loss(draw(inputs[apart]), truth),
-            patience=None if self.paper else 10,
-            made_of={
-                "kind": "inversion",
-                "rate": self.rate,
-                "apart": fingerprint(inputs[apart], truth),
-                **settings,
-            },
-        )
-        return (
-            min(history["validation"]),
-            history.seconds,
-            lambda scores: draw(prepare(scores)).numpy(),
-        )
 
     @torch.inference_mode()
     def reconstruct(

@@ -26,9 +26,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from torch import nn
 from torch.nn import functional as F
 
-from ..adversary import Attack, ThreatCard, best_threshold
+from ..adversary import Attack, Knowledge, ThreatCard, best_threshold
 from ..cache import fingerprint
 from ..networks import TwoBranch
+from ..records import Scored
 from ..scores import confidence, normalised_entropy
 from ..training import adam, fit, minimise, seeded
 
@@ -37,7 +38,9 @@ from ..training import adam, fit, minimise, seeded
 class LabelAttack(Attack):
     "The gap attack: member where the service is right."
 
-    name, needs, threshold_ = "label", (), 0.5
+    name = "label"
+    needs = ()
+    threshold_ = 0.5
     card = ThreatCard(
         "Yeom et al. 2018; the paper's Label attack",
         "the predicted label only",
@@ -46,22 +49,28 @@ class LabelAttack(Attack):
         half="the service is as often right on strangers as on members",
     )
 
-    def score(self, scored):
+    def score(self, scored: Scored) -> np.ndarray:
+        "1 where the service is right, 0 where it is wrong."
         return (scored.scores.argmax(1) == scored.y).astype(float)
 
 
 # %% ../../nbs/04_membership.ipynb #02ec0561
+def _clipped_log(value):
+    "The logarithm, cut off at 1e-30."
+    return np.log(np.clip(value, 1e-30, 1))
+
+
 def modified_entropy(
-    scores,  # (n, k)
-    y,  # (n,) true labels
+    scores: np.ndarray,  # (n, k)
+    y: np.ndarray,  # (n,) true labels
 ) -> np.ndarray:  # (n,) 0 where sure and right; large where sure and wrong
-    """Song & Mittal's modified entropy; logs are cut off at 1e-30.
+    """Song & Mittal's modified entropy (2021); logs are cut off at 1e-30.
 
     Parameters
     ----------
-    scores
+    scores : np.ndarray
         (n, k)
-    y
+    y : np.ndarray
         (n,) true labels
 
     Returns
@@ -72,20 +81,33 @@ def modified_entropy(
     p = confidence(scores, y)
     others = np.array(scores, np.float64)
     np.put_along_axis(others, np.asarray(y)[:, None], 0, 1)
-    log = lambda value: np.log(np.clip(value, 1e-30, 1))
-    return -(1 - p) * log(p) - (others * log(1 - others)).sum(1)
+    return -(1 - p) * _clipped_log(p) - (others * _clipped_log(1 - others)).sum(1)
 
 
 # %% ../../nbs/04_membership.ipynb #7aa98c68
-STATISTICS = {
-    "confidence": lambda scored: confidence(scored.scores, scored.y),
-    "entropy": lambda scored: -normalised_entropy(scored.scores),
-    "modified_entropy": lambda scored: -modified_entropy(scored.scores, scored.y),
+def _true_class_confidence(scored: Scored) -> np.ndarray:
+    return confidence(scored.scores, scored.y)
+
+
+def _negative_entropy(scored: Scored) -> np.ndarray:
+    return -normalised_entropy(scored.scores)
+
+
+def _negative_modified_entropy(scored: Scored) -> np.ndarray:
+    return -modified_entropy(scored.scores, scored.y)
+
+
+# name -> one number a record, higher for members
+STATISTICS: dict[str, Callable[[Scored], np.ndarray]] = {
+    "confidence": _true_class_confidence,
+    "entropy": _negative_entropy,
+    "modified_entropy": _negative_modified_entropy,
 }
 
 
+# %% ../../nbs/04_membership.ipynb #7ac3e31c
 class ThresholdAttack(Attack):
-    """One number a record and a threshold, for all labels or for each.
+    """One number a record and a threshold, for all labels or for each (Song & Mittal 2021).
 
     Parameters
     ----------
@@ -100,7 +122,8 @@ class ThresholdAttack(Attack):
         statistic: str = "confidence",  # a key of `STATISTICS`
         per_class: bool = False,  # a threshold for each true label
     ):
-        self.statistic, self.per_class = statistic, per_class
+        self.statistic = statistic
+        self.per_class = per_class
         self.name = statistic + ("_per_class" if per_class else "")
         self.card = ThreatCard(
             "Song & Mittal 2021" + ("" if statistic != "confidence" else "; Yeom et al. 2018"),
@@ -110,44 +133,36 @@ class ThresholdAttack(Attack):
             "one threshold" + (" for each label" if per_class else ""),
         )
 
-    def learn(self, knowledge):
-        values = [
-            STATISTICS[self.statistic](part) for part in (knowledge.members, knowledge.nonmembers)
-        ]
-        self.offsets_ = np.full(
-            knowledge.members.k, best_threshold(*values) if self.per_class else 0.0
-        )
+    def learn(self, knowledge: Knowledge) -> None:
+        "What to take off the numbers of each label, so that one threshold serves all."
+        parts = knowledge.known_records()
+        values = [STATISTICS[self.statistic](part) for part in parts]
+        self.offsets_ = np.full(parts[0].k, best_threshold(*values) if self.per_class else 0.0)
         if not self.per_class:
             return
         for label in range(len(self.offsets_)):
-            mine = [
-                v[part.y == label]
-                for v, part in zip(values, (knowledge.members, knowledge.nonmembers))
-            ]
-            if min(map(len, mine)):
-                self.offsets_[label] = np.clip(best_threshold(*mine), -1e9, 1e9)
+            own = [v[part.y == label] for v, part in zip(values, parts, strict=True)]
+            if min(map(len, own)):
+                self.offsets_[label] = np.clip(best_threshold(*own), -1e9, 1e9)
         self.threshold_ = 0.0
 
-    def score(self, scored):
+    def score(self, scored: Scored) -> np.ndarray:
+        "The statistic, less what its label's threshold is."
         return STATISTICS[self.statistic](scored) - self.offsets_[scored.y]
 
 
 # %% ../../nbs/04_membership.ipynb #951b2e14
-def _log(value):
-    return np.log(np.clip(value, 1e-30, 1))
-
-
 def log_features(
-    scores,  # (n, k)
-    y,  # (n,) true labels
+    scores: np.ndarray,  # (n, k)
+    y: np.ndarray,  # (n,) true labels
 ) -> np.ndarray:  # (n, k + 2) log-scores, then log p and log(1 - p) for the true class's score p
     """What `nsh_log` reads; 1 - p is the sum of the other scores, which loses no digits.
 
     Parameters
     ----------
-    scores
+    scores : np.ndarray
         (n, k)
-    y
+    y : np.ndarray
         (n,) true labels
 
     Returns
@@ -158,7 +173,40 @@ def log_features(
     others = np.array(scores, np.float64)
     p = confidence(scores, y)
     np.put_along_axis(others, np.asarray(y)[:, None], 0, 1)
-    return np.c_[_log(scores), _log(p), _log(others.sum(1))]
+    return np.c_[_clipped_log(scores), _clipped_log(p), _clipped_log(others.sum(1))]
+
+
+# %% ../../nbs/04_membership.ipynb #00ac5350
+def _set_published_weights(layer: nn.Module) -> None:
+    "Draw the published initial weights, N(0, 0.01)."
+    if isinstance(layer, nn.Linear):
+        nn.init.normal_(layer.weight, 0, 0.01)
+        nn.init.zeros_(layer.bias)
+
+
+def _held_back_quarter(parts, seed):
+    "Shuffled rows of each part: a quarter to be held back, and the rest."
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(len(part)) for part in parts]
+    held = [order[: max(1, len(order) // 4)] for order in orders]
+    kept = [order[len(order) // 4 :] for order in orders]
+    return held, kept
+
+
+def _rows_of_both(inputs, rows):
+    "Scores and labels of members, then of non-members, at the rows given for each."
+    found = []
+    for (x, labels), chosen in zip(inputs, rows, strict=True):
+        found += [x[chosen], labels[chosen]]
+    return found
+
+
+def _cross_entropy(members, others):
+    return (F.softplus(-members).mean() + F.softplus(others).mean()) / 2
+
+
+def _squared_error(members, others):
+    return ((1 - members.sigmoid()).square().mean() + others.sigmoid().square().mean()) / 2
 
 
 # %% ../../nbs/04_membership.ipynb #bc2f5b5d
@@ -169,16 +217,19 @@ class NSH(Attack):
     ----------
     log : bool
         log-scores and the true class's score as well: `nsh_log`; else as published
-    updates : int
+    updates : int | None
         at most so many batches; 2,400 with the published inputs, 300 for `nsh_log`
     """
 
     def __init__(
         self,
-        log: bool = False,  # log-scores and the true class's score as well: `nsh_log`; else as published
-        updates: int = None,  # at most so many batches; 2,400 with the published inputs, 300 for `nsh_log`
+        # log-scores and the true class's score as well: `nsh_log`; else as published
+        log: bool = False,
+        # at most so many batches; 2,400 with the published inputs, 300 for `nsh_log`
+        updates: int | None = None,
     ):
-        self.log, self.name = log, "nsh_log" if log else "nsh"
+        self.log = log
+        self.name = "nsh_log" if log else "nsh"
         self.updates = updates or (300 if log else 2400)
         self.card = ThreatCard(
             "Nasr, Shokri & Houmansadr 2018" + ("; log inputs ours" if log else ""),
@@ -187,75 +238,57 @@ class NSH(Attack):
             "the two-branch network, on batches half members",
         )
 
-    def learn(self, knowledge):
-        parts, k = (knowledge.members, knowledge.nonmembers), knowledge.members.k
+    def learn(self, knowledge: Knowledge) -> None:
+        "Train the network; a quarter of the known records, held back, chooses the epoch."
+        parts = knowledge.known_records()
+        k = parts[0].k
         if self.log:
             features = np.concatenate([log_features(part.scores, part.y) for part in parts])
-            self.mean_, self.scale_ = (
-                features.mean(0),
-                (features.std(0) + 1e-6) * np.r_[np.full(k, 10.0), 1, 1],
-            )
+            self.mean_ = features.mean(0)
+            self.scale_ = (features.std(0) + 1e-6) * np.r_[np.full(k, 10.0), 1, 1]
         with seeded(knowledge.seed):
             self.network_ = TwoBranch(k + 2 if self.log else k, k)
             if not self.log:
-                self.network_.apply(_quiet)
+                self.network_.apply(_set_published_weights)
         inputs = [self._inputs(part) for part in parts]
-        rng = np.random.default_rng(knowledge.seed)
-        orders = [rng.permutation(len(part)) for part in parts]
-        kept = [order[len(order) // 4 :] for order in orders]
-        held = [order[: max(1, len(order) // 4)] for order in orders]
+        held, kept = _held_back_quarter(parts, knowledge.seed)
         most = max(map(len, kept))
-        batches = [
-            t
-            for (x, label), rows in zip(inputs, kept)
-            for t in (x[np.resize(rows, most)], label[np.resize(rows, most)])
-        ]
-        step = minimise(self._loss, adam(self.network_, 3e-4 if self.log else 1e-4))
-        apart = [t[rows] for (x, label), rows in zip(inputs, held) for t in (x, label)]
-        validate = lambda: self._loss(
-            *(t.to(next(self.network_.parameters()).device) for t in apart)
-        )
-        epochs = -(-self.updates // -(-most // 64))
+        batches_an_epoch = -(-most // 64)
+        apart = _rows_of_both(inputs, held)
         self.history_ = fit(
             self.network_,
-            step,
-            batches,
-            epochs,
+            minimise(self._loss, adam(self.network_, 3e-4 if self.log else 1e-4)),
+            _rows_of_both(inputs, [np.resize(rows, most) for rows in kept]),
+            -(-self.updates // batches_an_epoch),
             64,
             knowledge.seed,
-            validate=validate,
+            validate=lambda: self._loss(*self._on_device(apart)),
             patience=6 if self.log else None,
             made_of={"kind": self.name, "apart": [fingerprint(t) for t in apart]},
         )
 
     def _inputs(self, scored):
-        x = (
-            (log_features(scored.scores, scored.y) - self.mean_) / self.scale_
-            if self.log
-            else scored.scores
-        )
-        return (
-            torch.tensor(x, dtype=torch.float32),
-            F.one_hot(torch.tensor(scored.y), scored.k).float(),
-        )
+        "What the two branches read, the score vector and the one-hot true label."
+        x = scored.scores
+        if self.log:
+            x = (log_features(x, scored.y) - self.mean_) / self.scale_
+        labels = F.one_hot(torch.tensor(scored.y), scored.k).float()
+        return torch.tensor(x, dtype=torch.float32), labels
+
+    def _on_device(self, tensors):
+        "The tensors where the network is."
+        device = next(self.network_.parameters()).device
+        return [t.to(device) for t in tensors]
 
     def _loss(self, members, member_labels, others, other_labels):
-        yes, no = self.network_(members, member_labels), self.network_(others, other_labels)
-        if self.log:
-            return (F.softplus(-yes).mean() + F.softplus(no).mean()) / 2
-        return ((1 - yes.sigmoid()).square().mean() + no.sigmoid().square().mean()) / 2
+        "Of a batch that is half members."
+        loss = _cross_entropy if self.log else _squared_error
+        return loss(self.network_(members, member_labels), self.network_(others, other_labels))
 
     @torch.inference_mode()
-    def score(self, scored):
-        device = next(self.network_.parameters()).device
-        return self.network_(*(t.to(device) for t in self._inputs(scored))).double().cpu().numpy()
-
-
-def _quiet(layer):
-    "The published initial weights."
-    if isinstance(layer, nn.Linear):
-        nn.init.normal_(layer.weight, 0, 0.01)
-        nn.init.zeros_(layer.bias)
+    def score(self, scored: Scored) -> np.ndarray:
+        "The network's answer, before the sigmoid."
+        return self.network_(*self._on_device(self._inputs(scored))).double().cpu().numpy()
 
 
 # %% ../../nbs/04_membership.ipynb #00979d54
@@ -270,36 +303,65 @@ class BoostedTrees(Attack):
         "60 small boosted trees",
     )
 
-    def features(self, scored):
+    def features(self, scored: Scored) -> np.ndarray:
+        "(n, 10): log p and log(1 - p), five largest log-scores, two entropies, right or wrong."
         top = np.sort(scored.scores, 1)[:, ::-1][:, :5]
         return np.c_[
             log_features(scored.scores, scored.y)[:, -2:],
-            _log(top),
+            _clipped_log(top),
             normalised_entropy(scored.scores),
             modified_entropy(scored.scores, scored.y),
             scored.scores.argmax(1) == scored.y,
         ]
 
-    def learn(self, knowledge):
-        both = np.concatenate(
-            [self.features(knowledge.members), self.features(knowledge.nonmembers)]
-        )
-        is_member = np.repeat([1, 0], [len(knowledge.members), len(knowledge.nonmembers)])
-        uneven = "balanced" if len(knowledge.members) != len(knowledge.nonmembers) else None
+    def learn(self, knowledge: Knowledge) -> None:
+        "Grow the trees; the sides are balanced where one is longer."
+        members, nonmembers = knowledge.known_records()
+        both = np.concatenate([self.features(members), self.features(nonmembers)])
+        is_member = np.repeat([1, 0], [len(members), len(nonmembers)])
         self.trees_ = HistGradientBoostingClassifier(
             max_iter=60,
             max_leaf_nodes=8,
             learning_rate=0.05,
-            class_weight=uneven,
+            class_weight="balanced" if len(members) != len(nonmembers) else None,
             random_state=knowledge.seed,
         ).fit(both, is_member)
         self.threshold_ = 0.5
 
-    def score(self, scored):
+    def score(self, scored: Scored) -> np.ndarray:
+        "The trees' probability of a member."
         return self.trees_.predict_proba(self.features(scored))[:, 1]
 
 
 # %% ../../nbs/04_membership.ipynb #8917728e
+def _distances_to_one_label(asked, unsure, known):
+    "As `_distances_to_known`, among answers with one and the same predicted label."
+    logs = [np.log(np.clip(scores, 1e-12, 1)) for scores in (asked, known)]
+    far = cdist(*logs) / np.sqrt(asked.shape[1])
+    known_unsure = _clipped_log(1 - known.max(1))
+    nearest_median_surest = np.c_[far.min(1), np.median(far, 1), far[:, known_unsure.argmin()]]
+    matches = (cdist(asked, known, "chebyshev") < 1e-9).sum(1)
+    surer, as_sure = known_unsure < unsure[:, None], known_unsure == unsure[:, None]
+    return np.c_[np.log(nearest_median_surest + 1e-9), matches, (surer + 0.5 * as_sure).mean(1)]
+
+
+def _distances_to_known(asked: Scored, known: Scored) -> np.ndarray:
+    """(n, 5) distances from each answer to the known ones with the same predicted label.
+
+    Nearest, median and surest known answer, exact matches, rank by sureness.
+    """
+    labels, known_labels = asked.scores.argmax(1), known.scores.argmax(1)
+    unsure = _clipped_log(1 - asked.scores.max(1))
+    columns = np.tile([3.0, 3.0, 3.0, 0.0, 0.5], (len(asked), 1))
+    for label in np.intersect1d(labels, known_labels):
+        rows = np.flatnonzero(labels == label)
+        columns[rows] = _distances_to_one_label(
+            asked.scores[rows], unsure[rows], known.scores[known_labels == label]
+        )
+    return columns
+
+
+# %% ../../nbs/04_membership.ipynb #26986243
 class Neighbours(Attack):
     "A forest on how close a score vector is to known answers with the same predicted label (ours)."
 
@@ -311,44 +373,27 @@ class Neighbours(Attack):
         "200 trees on distances to known answers of the same predicted label",
     )
 
-    def _beside(self, asked, known):
-        "(n, 5): nearest, median and surest known answer of the same label, exact matches, rank by sureness."
-        label, rest = asked.scores.argmax(1), _log(1 - asked.scores.max(1))
-        columns = np.tile([3.0, 3.0, 3.0, 0.0, 0.5], (len(asked), 1))
-        for given in np.intersect1d(label, known.scores.argmax(1)):
-            mine, there = (
-                np.flatnonzero(label == given),
-                known.scores[known.scores.argmax(1) == given],
-            )
-            logs = [np.log(np.clip(scores, 1e-12, 1)) for scores in (asked.scores[mine], there)]
-            far = cdist(*logs) / np.sqrt(asked.k)
-            theirs = _log(1 - there.max(1))
-            columns[mine, :3] = np.log(
-                np.c_[far.min(1), np.median(far, 1), far[:, theirs.argmin()]] + 1e-9
-            )
-            columns[mine, 3] = (cdist(asked.scores[mine], there, "chebyshev") < 1e-9).sum(1)
-            columns[mine, 4] = (
-                (theirs < rest[mine, None]) + 0.5 * (theirs == rest[mine, None])
-            ).mean(1)
-        return columns
-
     def _features(self, asked, members, nonmembers):
+        "(n, 13): right or wrong, confidence and sureness, then distances to either side."
         own = np.c_[
             asked.scores.argmax(1) == asked.y,
             confidence(asked.scores, asked.y),
-            _log(1 - asked.scores.max(1)),
+            _clipped_log(1 - asked.scores.max(1)),
         ]
-        return np.c_[own, self._beside(asked, members), self._beside(asked, nonmembers)]
+        to_members = _distances_to_known(asked, members)
+        return np.c_[own, to_members, _distances_to_known(asked, nonmembers)]
 
-    def learn(self, knowledge):
-        rng, features, is_member = np.random.default_rng(knowledge.seed), [], []
-        self.known_ = knowledge.members, knowledge.nonmembers
+    def learn(self, knowledge: Knowledge) -> None:
+        "Grow the forest on features made with a fifth of the known records left out in turn."
+        rng = np.random.default_rng(knowledge.seed)
+        self.known_ = knowledge.known_records()
         folds = [
             np.argsort(np.lexsort((rng.random(len(part)), part.y))) % 5 for part in self.known_
         ]
+        features, is_member = [], []
         for out in range(5):
-            kept = [part[fold != out] for part, fold in zip(self.known_, folds)]
-            for truth, part, fold in zip((1, 0), self.known_, folds):
+            kept = [part[fold != out] for part, fold in zip(self.known_, folds, strict=True)]
+            for truth, part, fold in zip((1, 0), self.known_, folds, strict=True):
                 if not (fold == out).any():
                     continue
                 features.append(self._features(part[fold == out], *kept))
@@ -359,18 +404,25 @@ class Neighbours(Attack):
         self.forest_.fit(np.concatenate(features), np.concatenate(is_member))
         self.threshold_ = 0.5
 
-    def score(self, scored):
+    def score(self, scored: Scored) -> np.ndarray:
+        "The forest's probability of a member."
         return self.forest_.predict_proba(self._features(scored, *self.known_))[:, 1]
 
 
 # %% ../../nbs/04_membership.ipynb #4a1e893c
+def _threshold_attacks() -> dict[str, Callable[[], Attack]]:
+    "Each statistic with one threshold for all labels, then each with one a label."
+    makers: dict[str, Callable[[], Attack]] = {}
+    for per_class in (False, True):
+        for statistic in STATISTICS:
+            make = partial(ThresholdAttack, statistic, per_class)
+            makers[make().name] = make
+    return makers
+
+
 MEMBERSHIP_ATTACKS: dict[str, Callable[[], Attack]] = {
     "label": LabelAttack,
-    **{
-        name + end: partial(ThresholdAttack, name, bool(end))
-        for end in ("", "_per_class")
-        for name in STATISTICS
-    },
+    **_threshold_attacks(),
     "nsh": NSH,
     "nsh_log": partial(NSH, log=True),
     "boosted": BoostedTrees,

@@ -7,46 +7,160 @@ __all__ = ["REPEATED_ATTACKS", "LabelOnly", "Averaged"]
 
 # %% ../../nbs/12_repeated_queries.ipynb #9821df5a
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 from scipy.ndimage import shift
 
-from ..adversary import Attack, ThreatCard, best_threshold
-from ..records import InputError, as_floats
+from ..adversary import Attack, Knowledge, ThreatCard, best_threshold
+from ..records import InputError, Scored, as_floats
 from ..scores import confidence
 
 
 # %% ../../nbs/12_repeated_queries.ipynb #fbd9eef3
-class LabelOnly(Attack):
-    """How many disturbed copies of a record still get its true label.
+@dataclass(frozen=True)
+class _Kind:
+    "What sort of records the adversary has."
+
+    binary: bool  # zeros and ones
+    spread: float  # of all their values
+    shape: tuple[int, ...]  # of one record
+
+
+def _kind_of_records(knowledge: Knowledge) -> _Kind:
+    "Of all records the adversary has, also when a trial sets a part of the known ones aside."
+    parts: tuple[Scored, ...] = knowledge.known_records()
+    if any(part.x is None for part in parts):
+        raise InputError(
+            "not applicable: a label-only attack disturbs records, and here are only their scores"
+        )
+    auxiliary = knowledge.auxiliary
+    if auxiliary is not None and auxiliary.x is not None:
+        parts = (auxiliary,)
+    x = np.concatenate([as_floats(part.x) for part in parts])
+    return _Kind(bool(np.isin(x, (0, 1)).all()), float(x.std()), x.shape[1:])
+
+
+# %% ../../nbs/12_repeated_queries.ipynb #a8f6177e
+_Change = Callable[[np.ndarray], np.ndarray]  # records -> disturbed copies, one each
+
+
+def _shifted(x, by):
+    "Pictures moved by so many pixels; what was at the border fills the gap."
+    return shift(x, (0,) * (x.ndim - 2) + tuple(by), order=1, mode="nearest")
+
+
+def _flipped(x, flip):
+    "Records of zeros and ones, the marked features turned over."
+    return np.abs(x - flip)
+
+
+def _with_noise(x, noise):
+    return (x + noise).astype(np.float32)
+
+
+def _shifts(amount: float) -> list[_Change]:
+    "Shifts by this many pixels in eight directions."
+    directions = [way for way in product((-1, 0, 1), repeat=2) if any(way)]
+    return [partial(_shifted, by=amount * np.array(way)) for way in directions]
+
+
+def _noises(amount: float, copies: int, kind: _Kind, seed: int) -> list[_Change]:
+    "This share of features flipped, or normal noise in spreads of the data; fixed by the seed."
+    rng = np.random.default_rng(seed)
+    shape = (copies, *kind.shape)
+    if kind.binary:
+        return [partial(_flipped, flip=flip) for flip in rng.random(shape) < amount]
+    noises = amount * kind.spread * rng.normal(size=shape)
+    return [partial(_with_noise, noise=noise) for noise in noises]
+
+
+# %% ../../nbs/12_repeated_queries.ipynb #16823bc4
+class _AsksAboutCopies(Attack):
+    "Asks a service about disturbed copies of records, and remembers what it was told."
+
+    needs = ("members", "nonmembers", "query")
+    repeated = True
+    query_: Callable | None = None  # the service asked so far
+    made_from_: tuple | None = None  # what the disturbances were made from
+    amount_: float  # of disturbance
+    disturb_: list[_Change]  # what makes the copies
+
+    def _set_service(self, service: Callable, made_from: tuple) -> None:
+        "From now on ask this service; what was learnt from another, or in other ways, is dropped."
+        if self.query_ is not service or self.made_from_ != made_from:
+            self.answers_: dict[float, dict] = {}
+        self.query_, self.made_from_ = service, made_from
+
+    def _choose_amount(
+        self, parts: tuple[Scored, Scored], disturbances: dict[float, list[_Change]]
+    ) -> None:
+        "Keep the amount, and the threshold, that tell known records apart best."
+        found = []
+        for self.amount_, self.disturb_ in disturbances.items():
+            shares = [self.score(part) for part in parts]
+            threshold = best_threshold(*shares)
+            advantage = (shares[0] >= threshold).mean() - (shares[1] >= threshold).mean()
+            found.append((advantage, self.amount_, threshold, self.disturb_))
+        _, self.amount_, self.threshold_, self.disturb_ = max(found, key=lambda one: one[0])
+
+    def score(self, scored: Scored) -> np.ndarray:
+        "The mean over disturbed copies; nobody is asked about twice with the same amount."
+        if scored.x is None:
+            raise InputError("a label-only attack disturbs records, and here are only their scores")
+        known = self.answers_.setdefault(self.amount_, {})
+        names = [
+            (row.tobytes(), label) for row, label in zip(scored.x, scored.y.tolist(), strict=True)
+        ]
+        if new := list({name: i for i, name in enumerate(names) if name not in known}.values()):
+            x, y = as_floats(scored.x[new]), scored.y[new]
+            answers = np.mean([self._copy_scores(change(x), y) for change in self.disturb_], axis=0)
+            known |= zip((names[i] for i in new), answers, strict=True)
+        return np.array([known[name] for name in names])
+
+    def _copy_scores(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        "What is learnt from one copy of each record: whether it gets the true label."
+        assert self.query_ is not None
+        labels_of = getattr(self.query_, "labels", None)
+        labels = self.query_(x).argmax(1) if labels_of is None else labels_of(x)
+        return labels == y
+
+
+# %% ../../nbs/12_repeated_queries.ipynb #50fd934f
+class LabelOnly(_AsksAboutCopies):
+    """How many disturbed copies of a record still get its true label (Choquette-Choo et al. 2021).
+
+    `fit` raises `InputError` where there are scores but no records, and for shifts where the
+    records are no pictures.
 
     Parameters
     ----------
     how : str
         or "shift", for pictures
-    amounts : tuple
+    amounts : tuple[float, ...] | None
         to choose among: noise in spreads of the data, or shares of flipped 0/1 features;
         shifts in pixels
     copies : int
         noisy copies of each record; a shift makes eight, one a direction
     """
 
-    needs, repeated = ("members", "nonmembers", "query"), True
-
     def __init__(
         self,
         how: str = "noise",  # or "shift", for pictures
-        amounts: tuple = None,  # to choose among: noise in spreads of the data, or shares of flipped 0/1 features; shifts in pixels
+        # to choose among: noise in spreads of the data, or shares of flipped 0/1 features;
+        # shifts in pixels
+        amounts: tuple[float, ...] | None = None,
         copies: int = 32,  # noisy copies of each record; a shift makes eight, one a direction
     ):
-        self.how, self.amounts, self.copies, self.name = how, amounts, copies, f"label_only_{how}"
-        asked = (
-            f"of {copies} noisy copies of each record"
-            if how == "noise"
-            else "of each picture, shifted in eight directions"
-        )
+        self.how = how
+        self.amounts = amounts
+        self.copies = copies
+        self.name = f"label_only_{how}"
+        asked = "of each picture, shifted in eight directions"
+        if how == "noise":
+            asked = f"of {copies} noisy copies of each record"
         self.card = ThreatCard(
             "Choquette-Choo et al. 2021",
             f"the predicted label only, {asked}",
@@ -55,104 +169,42 @@ class LabelOnly(Attack):
             half="members' labels are no more robust than strangers'",
         )
 
-    def learn(self, knowledge):
-        parts = knowledge.members, knowledge.nonmembers
-        if any(part.x is None for part in parts):
-            raise InputError(
-                "not applicable: a label-only attack disturbs records, and here are only their"
-                " scores"
-            )
-        seen = (
-            parts
-            if knowledge.auxiliary is None or knowledge.auxiliary.x is None
-            else (knowledge.auxiliary,)
-        )
-        x = np.concatenate(
-            [as_floats(part.x) for part in seen]
-        )  # all it knows, also when a trial sets a part aside
-        if self.how == "shift" and x.ndim < 3:
+    def learn(self, knowledge: Knowledge) -> None:
+        "Choose the amount, and the threshold, that tell known records apart best."
+        kind = _kind_of_records(knowledge)
+        if self.how == "shift" and len(kind.shape) < 2:
             raise InputError(
                 "not applicable: only pictures can be shifted, and these records have shape"
-                f" {x.shape[1:]}"
+                f" {kind.shape}"
             )
-        binary, spread = bool(np.isin(x, (0, 1)).all()), float(x.std())
-        asked = knowledge.query, (knowledge.seed, binary, spread, x.shape[1:])
-        if not hasattr(self, "query_") or self.query_ is not asked[0] or self.asked_ != asked[1]:
-            self.answers_ = {}
-        self.query_, self.asked_ = asked
-        found = []
-        for amount in self.amounts or self.usual(binary):
-            self.amount_, self.disturb_ = (
-                amount,
-                self._disturbances(amount, spread, x.shape[1:], binary, knowledge.seed),
-            )
-            shares = [self.score(part) for part in parts]
-            threshold = best_threshold(*shares)
-            found.append(
-                (
-                    (shares[0] >= threshold).mean() - (shares[1] >= threshold).mean(),
-                    amount,
-                    threshold,
-                    self.disturb_,
-                )
-            )
-        _, self.amount_, self.threshold_, self.disturb_ = max(found, key=lambda one: one[0])
+        assert knowledge.query is not None
+        self._set_service(knowledge.query, (knowledge.seed, kind))
+        amounts = self.amounts or self._default_amounts(kind.binary)
+        disturbances = {a: self._disturbances(a, kind, knowledge.seed) for a in amounts}
+        self._choose_amount(knowledge.known_records(), disturbances)
 
-    def usual(self, binary):
-        return (
-            (0.1, 0.25, 0.5, 1.0)
-            if self.how == "shift"
-            else (0.01, 0.02, 0.05)
-            if binary
-            else (0.15, 0.3, 0.6)
-        )
-
-    def _disturbances(self, amount, spread, shape, binary, seed):
-        "Functions of records."
-        rng, shape = np.random.default_rng(seed), (self.copies, *shape)
+    def _default_amounts(self, binary: bool) -> tuple[float, ...]:
+        "The amounts to choose among where none are given."
         if self.how == "shift":
-            ways = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right]
-            return [
-                lambda x, way=way: shift(
-                    x, (0,) * (x.ndim - 2) + tuple(amount * np.array(way)), order=1, mode="nearest"
-                )
-                for way in ways
-            ]
-        if binary:
-            return [lambda x, flip=flip: np.abs(x - flip) for flip in rng.random(shape) < amount]
-        return [
-            lambda x, noise=noise: (x + noise).astype(np.float32)
-            for noise in amount * spread * rng.normal(size=shape)
-        ]
+            return 0.1, 0.25, 0.5, 1.0
+        return (0.01, 0.02, 0.05) if binary else (0.15, 0.3, 0.6)
 
-    def score(self, scored):
-        if scored.x is None:
-            raise InputError("a label-only attack disturbs records, and here are only their scores")
-        known = self.answers_.setdefault(
-            self.amount_, {}
-        )  # whom it has asked about so: nobody is asked about twice
-        names = [(row.tobytes(), label) for row, label in zip(scored.x, scored.y.tolist())]
-        if new := list({name: i for i, name in enumerate(names) if name not in known}.values()):
-            x, y = as_floats(scored.x[new]), scored.y[new]
-            known |= zip(
-                (names[i] for i in new),
-                np.mean([self.told(change(x), y) for change in self.disturb_], axis=0),
-            )
-        return np.array([known[name] for name in names])
-
-    def told(self, x, y):
-        return (
-            getattr(self.query_, "labels", lambda x: self.query_(x).argmax(1))(x) == y
-        )  # what is learnt from one copy
+    def _disturbances(self, amount: float, kind: _Kind, seed: int) -> list[_Change]:
+        "The same for all records, so that no score depends on which others are asked about."
+        if self.how == "shift":
+            return _shifts(amount)
+        return _noises(amount, self.copies, kind, seed)
 
 
 # %% ../../nbs/12_repeated_queries.ipynb #5e21a21c
 class Averaged(LabelOnly):
-    """The mean score of the true class over barely disturbed copies: against defences that toss a coin for each answer (ours).
+    """The mean score of the true class over barely disturbed copies (ours).
+
+    It is made against defences that toss a coin for each answer.
 
     Parameters
     ----------
-    amounts : tuple
+    amounts : tuple[float, ...] | None
         to choose among: noise in spreads of the data, or shares of flipped 0/1 features
     copies : int
         of each record
@@ -160,24 +212,26 @@ class Averaged(LabelOnly):
 
     def __init__(
         self,
-        amounts: tuple = None,  # to choose among: noise in spreads of the data, or shares of flipped 0/1 features
+        # to choose among: noise in spreads of the data, or shares of flipped 0/1 features
+        amounts: tuple[float, ...] | None = None,
         copies: int = 32,  # of each record
     ):
         super().__init__("noise", amounts, copies)
-        self.name, self.card = (
-            "averaged_noise",
-            replace(
-                self.card,
-                paper="ours",
-                sees=f"the whole score vector of {copies} noisy copies of each record",
-                half="copies of members' records score like those of strangers'",
-            ),
+        self.name = "averaged_noise"
+        self.card = replace(
+            self.card,
+            paper="ours",
+            sees=f"the whole score vector of {copies} noisy copies of each record",
+            half="copies of members' records score like those of strangers'",
         )
 
-    def usual(self, binary):
+    def _default_amounts(self, binary: bool) -> tuple[float, ...]:
+        "Smaller ones than where only labels are seen."
         return (0.002, 0.01, 0.05) if binary else (0.002, 0.02, 0.15, 0.6)
 
-    def told(self, x, y):
+    def _copy_scores(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        "What is learnt from one copy of each record: the score of the true class."
+        assert self.query_ is not None
         return confidence(self.query_(x), y)
 
 
