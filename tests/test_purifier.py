@@ -5,9 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from purification_nb.defences.purifier_training import Player, purifier_loss, train_purifier
 from torch.nn import functional as F
 
 from purification_nb.datasets import digits
+from purification_nb.defences.paper_settings import (
+    PAPER_SIZES,
+    paper_settings,
+    paper_training,
+    purifier_sizes,
+)
 from purification_nb.defences.players import (
     PAPER_PURIFIERS,
     AdversarialModel,
@@ -15,20 +22,10 @@ from purification_nb.defences.players import (
     PurifierI,
     PurifierIAndII,
     PurifierII,
-    paper_settings,
 )
 from purification_nb.defences.publishing import limit_decimals
-from purification_nb.defences.purifier import (
-    PAPER_SIZES,
-    Player,
-    PurifierDefence,
-    load_purifier,
-    paper_training,
-    purifier_loss,
-    purifier_sizes,
-    save_purifier,
-    train_purifier,
-)
+from purification_nb.defences.purifier import PurifierDefence
+from purification_nb.defences.saving import load_purifier, save_purifier
 from purification_nb.networks import mlp
 from purification_nb.records import InputError
 from purification_nb.service import Recipe
