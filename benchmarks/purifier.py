@@ -14,7 +14,6 @@ from pathlib import Path
 import joblib
 import numpy as np
 import torch
-from purification_nb.defences.purifier_training import choose_training
 from torch import nn
 from torch.nn import functional as F
 
@@ -23,6 +22,7 @@ from purification_nb.defences.paper_settings import paper_training
 from purification_nb.defences.players import PurifierI, PurifierIAndII, PurifierII
 from purification_nb.defences.publishing import keep_labels, limit_decimals
 from purification_nb.defences.purifier import PurifierDefence
+from purification_nb.defences.purifier_training import choose_training
 from purification_nb.downloads import data_folder
 from purification_nb.records import Records, check_scores
 from purification_nb.service import Predictor, scores_of

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from purification_nb.defences.purifier_training import Player, purifier_loss, train_purifier
 from torch.nn import functional as F
 
 from purification_nb.datasets import digits
@@ -25,6 +24,7 @@ from purification_nb.defences.players import (
 )
 from purification_nb.defences.publishing import limit_decimals
 from purification_nb.defences.purifier import PurifierDefence
+from purification_nb.defences.purifier_training import Player, purifier_loss, train_purifier
 from purification_nb.defences.saving import load_purifier, save_purifier
 from purification_nb.networks import mlp
 from purification_nb.records import InputError
