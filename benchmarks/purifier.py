@@ -19,9 +19,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from purification_nb.cache import one_thread
+from purification_nb.defences.paper_settings import paper_training
 from purification_nb.defences.players import PurifierI, PurifierIAndII, PurifierII
 from purification_nb.defences.publishing import keep_labels, limit_decimals
-from purification_nb.defences.purifier import PurifierDefence, choose_training, paper_training
+from purification_nb.defences.purifier import PurifierDefence
+from purification_nb.defences.purifier_training import choose_training
 from purification_nb.downloads import data_folder
 from purification_nb.records import Records, check_scores
 from purification_nb.service import Predictor, scores_of

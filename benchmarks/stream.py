@@ -22,7 +22,9 @@ from torch import nn
 from purification_nb.audit.score_files import ROWS
 from purification_nb.audit.streams import purify_file
 from purification_nb.cache import one_thread
-from purification_nb.defences.purifier import Purifier, load_purifier, purifier_sizes, save_purifier
+from purification_nb.defences.paper_settings import purifier_sizes
+from purification_nb.defences.purifier import Purifier
+from purification_nb.defences.saving import load_purifier, save_purifier
 from purification_nb.networks import mlp
 from purification_nb.training import seeded
 

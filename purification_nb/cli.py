@@ -225,7 +225,8 @@ def audit_scores_command(
     "Audit scores and labels alone, with no model and no records."
     from purification_nb.audit.report import save
     from purification_nb.audit.scores_only import audit_scores
-    from purification_nb.defences.purifier import PurifierDefence, save_purifier
+    from purification_nb.defences.purifier import PurifierDefence
+    from purification_nb.defences.saving import save_purifier
     from purification_nb.files import check_writable
 
     with _in_one_line():

@@ -14,9 +14,12 @@ import pytest
 from purification_nb import downloads
 from purification_nb.audit.run import audit
 from purification_nb.datasets import load
-from purification_nb.defences import purifier
+from purification_nb.defences import saving
 from purification_nb.defences.baselines import one_hot
+from purification_nb.defences.paper_settings import purifier_sizes
+from purification_nb.defences.purifier import Purifier
 from purification_nb.files import check_writable
+from purification_nb.networks import mlp
 from purification_nb.records import InputError, Records, Scored, check_scores
 from purification_nb.service import Predictor, Recipe
 from purification_nb.splits import Split, split_records, split_sets
@@ -112,41 +115,41 @@ def test_an_npz_with_python_objects_is_not_unpickled(tmp_path):
 @pytest.fixture
 def saved(tmp_path):
     """Save a small untrained purifier."""
-    network = purifier.mlp(purifier.purifier_sizes(10), batch_norm=True).eval()
-    return purifier.save_purifier(purifier.Purifier(network, 10), tmp_path / "purifier")
+    network = mlp(purifier_sizes(10), batch_norm=True).eval()
+    return saving.save_purifier(Purifier(network, 10), tmp_path / "purifier")
 
 
 def test_a_purifier_file_that_is_cut_short(saved):
     weights = saved / "purifier.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(InputError, match="cut short"):
-        purifier.load_purifier(saved)
+        saving.load_purifier(saved)
 
 
 def test_a_purifier_description_that_is_cut_short(saved):
     about = saved / "purifier.json"
     about.write_text(about.read_text()[:40])
     with pytest.raises(InputError, match="cut short"):
-        purifier.load_purifier(saved)
+        saving.load_purifier(saved)
 
 
 def test_an_edited_purifier_description(saved):
     about = saved / "purifier.json"
     about.write_text(about.read_text().replace('"k": 10', '"k": 30'))
     with pytest.raises(InputError, match="altered"):
-        purifier.load_purifier(saved)
+        saving.load_purifier(saved)
 
 
 def test_a_purifier_for_another_number_of_classes(saved):
     with pytest.raises(InputError, match="10 classes, not for 30"):
-        purifier.load_purifier(saved, k=30)
+        saving.load_purifier(saved, k=30)
     with pytest.raises(InputError, match="10 classes, the scores have 3"):
-        purifier.load_purifier(saved)(np.full((2, 3), 1 / 3))
+        saving.load_purifier(saved)(np.full((2, 3), 1 / 3))
 
 
 def test_no_purifier_at_all(tmp_path):
     with pytest.raises(InputError, match="holds no purifier"):
-        purifier.load_purifier(tmp_path)
+        saving.load_purifier(tmp_path)
 
 
 def test_an_altered_archive_is_refused_and_left_alone(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The game: who moves when, what is recorded, what is refused, and what a folder keeps."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,6 +9,12 @@ import torch
 from torch.nn import functional as F
 
 from purification_nb.datasets import digits
+from purification_nb.defences.paper_settings import (
+    PAPER_SIZES,
+    paper_settings,
+    paper_training,
+    purifier_sizes,
+)
 from purification_nb.defences.players import (
     PAPER_PURIFIERS,
     AdversarialModel,
@@ -15,20 +22,11 @@ from purification_nb.defences.players import (
     PurifierI,
     PurifierIAndII,
     PurifierII,
-    paper_settings,
 )
 from purification_nb.defences.publishing import limit_decimals
-from purification_nb.defences.purifier import (
-    PAPER_SIZES,
-    Player,
-    PurifierDefence,
-    load_purifier,
-    paper_training,
-    purifier_loss,
-    purifier_sizes,
-    save_purifier,
-    train_purifier,
-)
+from purification_nb.defences.purifier import PurifierDefence
+from purification_nb.defences.purifier_training import Player, purifier_loss, train_purifier
+from purification_nb.defences.saving import load_purifier, save_purifier
 from purification_nb.networks import mlp
 from purification_nb.records import InputError
 from purification_nb.service import Recipe
@@ -45,7 +43,7 @@ VARIANTS = {
 
 @pytest.fixture(scope="module")
 def served():
-    """Answers of a quickly trained target on D2, with records, and on strangers."""
+    """Answers of a quickly trained target on D2, with records, and on non-members."""
     split = digits(0)
     target = Recipe(MLPTarget((32,), epochs=5))(split.d1, split.d2, 0)
     return target.answer(split.d2), target(split.d3.x)
@@ -108,53 +106,61 @@ def test_players_move_first_in_every_mini_batch_and_g_answers_the_moved_player(s
         players=(Watcher(log, name="a"), Watcher(log, name="b")),
     )
     batches = [log[i : i + 4] for i in range(0, len(log), 4)]
-    assert len(batches) == 6 and all(
-        [(what, name) for what, name, *_ in b]
-        == [("loss", "a"), ("loss", "b"), ("term", "a"), ("term", "b")]
-        for b in batches
-    )
-    for b, after in zip(batches, batches[1:] + [None]):
+    assert len(batches) == 6
+    for b in batches:
+        moves = [(what, name) for what, name, *_ in b]
+        assert moves == [("loss", "a"), ("loss", "b"), ("term", "a"), ("term", "b")]
         for own, term in ((b[0], b[2]), (b[1], b[3])):
-            assert not torch.equal(own[2], term[2]) and torch.equal(
-                own[3], term[3]
-            )  # the player has moved in between, G has not
-            assert term[4] and not own[4]  # G learns from the term only
-        if after:
-            assert torch.equal(after[0][2], b[2][2])  # in G's move the players stand still
+            assert not torch.equal(own[2], term[2])  # the player has moved in between
+            assert torch.equal(own[3], term[3])  # G has not
+            assert term[4]  # G learns from the term
+            assert not own[4]  # and from nothing else
+    for b, after in pairwise(batches):
+        assert torch.equal(after[0][2], b[2][2])  # in G's move the players stand still
 
 
-def test_one_round_by_hand(served):
+def round_by_hand(scores, moved):
+    """One round of G and a bold `Watcher`; `moved` says whether G answers the moved player."""
+    with seeded(0):
+        g = mlp(purifier_sizes(10), batch_norm=True)
+    player, g_moves = Watcher(weight=300.0), adam(g, 3e-3)
+    player_moves = adam(player.network, player.rate)
+
+    def judged(purified):
+        return F.softplus(-player.network(purified)).mean()
+
+    logits = g(scores)
+    judged(logits.softmax(1).detach()).backward()
+    if moved:
+        player_moves.step()
+    (purifier_loss(logits, scores, 1.0) - 300 * judged(logits.softmax(1))).backward()
+    g_moves.step()
+    return g
+
+
+def test_one_round_by_hand(served, monkeypatch):
     scores = torch.tensor(served[0].scores, dtype=torch.float32)
-    bold = lambda: Watcher(weight=300.0)
-    Watcher.rate, before = 1.0, Watcher.rate  # so bold a step that G's next one depends on it
-    try:
-        g, _ = train_purifier(served[0], epochs=1, batch_size=len(scores), players=(bold(),))
-        by_hand = {}
-        for order in ("the moved player", "the player as it was"):
-            with seeded(0):
-                h = mlp(purifier_sizes(10), batch_norm=True)
-            player, g_moves = bold(), adam(h, 3e-3)
-            its = adam(player.network, player.rate)
-            judged = lambda purified: F.softplus(-player.network(purified)).mean()
-            logits = h(scores)
-            judged(logits.softmax(1).detach()).backward()
-            if order == "the moved player":
-                its.step()
-            (purifier_loss(logits, scores, 1.0) - 300 * judged(logits.softmax(1))).backward()
-            g_moves.step()
-            by_hand[order] = h
-    finally:
-        Watcher.rate = before
-    # Outputs in training mode: Adam's first step is a sign, and that of a bias before batch normalisation is mere rounding.
-    apart = {
-        order: float((h.train()(scores) - g.train()(scores)).detach().abs().max())
-        for order, h in by_hand.items()
-    }
-    assert apart["the moved player"] < 1e-2 < 0.05 < apart["the player as it was"], apart
+    monkeypatch.setattr(Watcher, "rate", 1.0)  # so bold a step that G's next one depends on it
+    g, _ = train_purifier(
+        served[0], epochs=1, batch_size=len(scores), players=(Watcher(weight=300.0),)
+    )
+    # Outputs in training mode: Adam's first step is a sign, and that of a bias before batch
+    # normalisation is mere rounding.
+    answers = g.train()(scores)
+    apart = {}
+    for moved in (True, False):
+        by_hand = round_by_hand(scores, moved).train()(scores)
+        apart[moved] = float((by_hand - answers).detach().abs().max())
+    assert apart[True] < 1e-2 < 0.05 < apart[False], apart
 
 
 def test_equations_2_5_8_and_9_are_one_call(served):
-    h, i = lambda: AdversarialModel(served[0], alpha=5.0), lambda: Discriminator(10, beta=1.0)
+    def h():
+        return AdversarialModel(served[0], alpha=5.0)
+
+    def i():
+        return Discriminator(10, beta=1.0)
+
     made = {}
     for equation, players in ((2, ()), (5, (h(),)), (8, (i(),)), (9, (h(), i()))):
         made[equation], history = train_purifier(served[0], epochs=3, players=players)
@@ -188,23 +194,21 @@ def test_two_players_of_one_kind_are_both_recorded(served):
     assert {"AdversarialModel 0", "AdversarialModel 1"} <= set(history.epochs[0])
 
 
-class Stranger(Player):
+class WithOwnVectors(Player):
     """A third player, with vectors of its own that it sends through G."""
 
+    rate = 1e-2
+
     def __init__(self, vectors, weight):
-        self.vectors, self.weight, self.rate = (
-            torch.tensor(vectors, dtype=torch.float32),
-            weight,
-            1e-2,
-        )
+        self.vectors = torch.tensor(vectors, dtype=torch.float32)
+        self.weight = weight
         with seeded(2):
             self.network = mlp((10, 8, 1))
 
     def loss(self, batch):
         theirs = batch.purify(self.vectors)
-        assert theirs.shape == self.vectors.shape and torch.allclose(
-            theirs.sum(1), torch.ones(len(theirs)), atol=1e-5
-        )
+        assert theirs.shape == self.vectors.shape
+        assert torch.allclose(theirs.sum(1), torch.ones(len(theirs)), atol=1e-5)
         return (
             F.softplus(-self.network(batch.purified)).mean()
             + F.softplus(self.network(theirs)).mean()
@@ -215,21 +219,20 @@ class Stranger(Player):
 
 
 def test_a_third_player_needs_no_change_of_the_loop(served):
-    scored, strangers = served
+    scored, nonmembers = served
     h, i = AdversarialModel(scored, alpha=5.0), Discriminator(10, beta=1.0)
-    g, history = train_purifier(scored, epochs=2, players=(h, i, Stranger(strangers, 1.0)))
+    g, history = train_purifier(scored, epochs=2, players=(h, i, WithOwnVectors(nonmembers, 1.0)))
     without, _ = train_purifier(
         scored, epochs=2, players=(AdversarialModel(scored, alpha=5.0), Discriminator(10, beta=1.0))
     )
-    assert {"AdversarialModel", "Discriminator", "Stranger"} <= set(
-        history.epochs[0]
-    ) and not equal(g, without)
+    assert {"AdversarialModel", "Discriminator", "WithOwnVectors"} <= set(history.epochs[0])
+    assert not equal(g, without)
 
 
 def test_vectors_that_a_player_brings_leave_no_trace_in_the_running_means(served):
-    scored, strangers = served
+    scored, nonmembers = served
     alone, _ = train_purifier(scored, epochs=2)
-    visited, _ = train_purifier(scored, epochs=2, players=(Stranger(strangers, 0.0),))
+    visited, _ = train_purifier(scored, epochs=2, players=(WithOwnVectors(nonmembers, 0.0),))
     assert equal(alone, visited)
 
 
@@ -269,10 +272,12 @@ def test_one_seed_gives_one_purifier(served, name, tmp_path, monkeypatch):
 
 
 def test_every_setting_of_a_player_is_in_the_name_of_what_is_remembered(served, empty_memory):
-    h, i = (
-        lambda **how: AdversarialModel(served[0], **({"alpha": 1.0} | how)),
-        lambda **how: Discriminator(10, **({"beta": 1.0} | how)),
-    )
+    def h(alpha=1.0, **how):
+        return AdversarialModel(served[0], alpha=alpha, **how)
+
+    def i(beta=1.0, **how):
+        return Discriminator(10, beta=beta, **how)
+
     games = [
         h(),
         h(alpha=2.0),
@@ -299,9 +304,8 @@ def test_the_sizes_of_other_data_sets_follow_one_rule():
         for k in others:
             shares = np.divide(purifier_sizes(k), k)
             assert np.allclose(shares, np.divide(PAPER_SIZES[twin], twin), atol=0.5 / k + 1e-9)
-            assert paper_training(k) == paper_training(twin) and paper_settings(
-                k
-            ) == paper_settings(twin)
+            assert paper_training(k) == paper_training(twin)
+            assert paper_settings(k) == paper_settings(twin)
 
 
 @pytest.mark.parametrize("name", PAPER_PURIFIERS)
@@ -331,7 +335,7 @@ def test_the_paper_s_rows_are_the_paper_s_whole(served, name):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_saved_loaded_applied(served, name, tmp_path):
-    scored, strangers = served
+    scored, nonmembers = served
     trained = replace(VARIANTS[name], rate=1e-2, epochs=2)(None, scored, 0)
     assert set(trained.history.epochs[0]) >= {
         "AdversarialModel" if player["name"] == "H" else "Discriminator"
@@ -341,12 +345,13 @@ def test_saved_loaded_applied(served, name, tmp_path):
         for decimals in (None, 1, 2):
             purifier = replace(trained, keep_label=keep, decimals=decimals)
             again = load_purifier(save_purifier(purifier, tmp_path / f"{keep}{decimals}"), k=10)
-            answers = purifier(strangers)
-            assert np.array_equal(again(strangers), answers) and again.settings == purifier.settings
+            answers = purifier(nonmembers)
+            assert (
+                np.array_equal(again(nonmembers), answers) and again.settings == purifier.settings
+            )
             assert np.allclose(answers.sum(1), 1) and (answers >= 0).all()
             if keep:
-                assert (answers.argmax(1) == strangers.argmax(1)).all()
+                assert (answers.argmax(1) == nonmembers.argmax(1)).all()
             if decimals:
-                assert np.array_equal(answers, answers.round(decimals)) and np.array_equal(
-                    limit_decimals(answers, decimals), answers
-                )
+                assert np.array_equal(answers, answers.round(decimals))
+                assert np.array_equal(limit_decimals(answers, decimals), answers)

@@ -16,7 +16,9 @@ from purification_nb.audit.score_files import ROWS, check_shared, read_scores, s
 from purification_nb.audit.scores_only import audit_scores
 from purification_nb.audit.streams import purify_file
 from purification_nb.cli import app
-from purification_nb.defences.purifier import Purifier, load_purifier, purifier_sizes, save_purifier
+from purification_nb.defences.paper_settings import purifier_sizes
+from purification_nb.defences.purifier import Purifier
+from purification_nb.defences.saving import load_purifier, save_purifier
 from purification_nb.evaluation import planted_leak
 from purification_nb.networks import mlp
 from purification_nb.records import InputError, Scored

@@ -23,7 +23,7 @@ from purification_nb.audit.score_files import (
 )
 
 from ..defences.imitation import load_imitation
-from ..defences.purifier import load_purifier
+from ..defences.saving import load_purifier
 from ..files import atomic_file
 from ..records import InputError, check_scores
 

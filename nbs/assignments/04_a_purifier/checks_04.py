@@ -11,7 +11,7 @@ import torch
 from purification_nb.adversary import Knowledge
 from purification_nb.attacks.membership import ThresholdAttack
 from purification_nb.datasets import digits
-from purification_nb.defences.purifier import purifier_loss as equation_2
+from purification_nb.defences.purifier_training import purifier_loss as equation_2
 from purification_nb.records import Records, Scored
 from purification_nb.service import Predictor
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from purification_nb.adversary import Attack, knowledge_of
 from purification_nb.attacks.membership import LabelAttack, ThresholdAttack
-from purification_nb.defences.purifier import Player
-from purification_nb.defences.purifier import purifier_loss as equation_2
+from purification_nb.defences.purifier_training import Player
+from purification_nb.defences.purifier_training import purifier_loss as equation_2
 from purification_nb.evaluation import planted_leak
 from purification_nb.networks import mlp
 from purification_nb.training import seeded
