@@ -455,10 +455,11 @@ def test_score_columns_are_found_by_number():
 def test_memory_does_not_grow_with_the_file(saved, tmp_path):
     frame = table(Scored(np.random.default_rng(0).dirichlet(np.ones(K), ROWS), np.zeros(ROWS, int)))
     code = (
-        "import resource, sys; from purification_nb.purifier import load_purifier; from"
-        " purification_nb.score_files import purify_file\npurify_file(sys.argv[1],"
-        f" load_purifier({str(saved)!r}), sys.argv[1] +"
-        " '.csv')\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "import resource, sys\n"
+        "from purification_nb.defences.purifier import load_purifier\n"
+        "from purification_nb.audit.streams import purify_file\n"
+        f"purify_file(sys.argv[1], load_purifier({str(saved)!r}), sys.argv[1] + '.csv')\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
     peaks = []
     for times in (2, 40):  # 1.3 and 26 MB of scores in memory, if they were held
