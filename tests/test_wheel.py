@@ -1,4 +1,4 @@
-"""The wheel installs into an empty environment and does the main job there, with no notebook tool in sight."""
+"""The wheel installs into an empty environment and does the main job, without notebook tools."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def installed(built, tmp_path_factory) -> Path:
 
 
 def run(folder: Path, *command) -> str:
-    """Run a command as a stranger would: from elsewhere, with none of our settings."""
+    """Run a command as a newcomer would: from elsewhere, with none of our settings."""
     ours = ("PURIFICATION_NB_", "PYTHON", "VIRTUAL_ENV", "MPL")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     env["PURIFICATION_NB_CACHE"] = str(folder / "cache")
