@@ -23,7 +23,7 @@ FLOORS = [
     {"attacks"},
     {"defences"},
     {"audit"},
-    {"efficiency", "card", "playground"},
+    {"paper", "efficiency", "reproduction", "card", "playground"},
     {"cli"},
 ]
 ROOM_LINES, FUNCTION_LINES = 300, 40

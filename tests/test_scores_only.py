@@ -1,4 +1,4 @@
-"""Scores and labels are enough for an audit, and a saved purifier works through files of any length."""
+"""Scores and labels are enough for an audit; a saved purifier works through files of any length."""
 
 import contextlib
 import json
@@ -53,7 +53,7 @@ def run(folder, *command, **more):
 
 
 def run_here(folder, *command):
-    """Run the command in this process: a start of Python for each mistake would take most of the time."""
+    """Run the command in this process: starting Python for each mistake would take too long."""
     with contextlib.chdir(folder):
         done = CliRunner().invoke(app, [str(word) for word in command])
     done.returncode = done.exit_code
@@ -62,7 +62,7 @@ def run_here(folder, *command):
 
 @pytest.fixture(scope="module")
 def planted():
-    """Give members, non-members and a reference set with a leak whose best attack is right in three cases of four."""
+    """Give members, non-members and a reference set; the best attack is right 3 times of 4."""
     knowledge, members, nonmembers = planted_leak(0.75, n=600)
     return members, nonmembers, knowledge.nonmembers
 
@@ -73,7 +73,9 @@ def audited(planted, tmp_path_factory):
     folder = tmp_path_factory.mktemp("audited")
     members, nonmembers, reference = (
         write(part, folder / name)
-        for part, name in zip(planted, ("members.csv", "nonmembers.parquet", "reference.npz"))
+        for part, name in zip(
+            planted, ("members.csv", "nonmembers.parquet", "reference.npz"), strict=True
+        )
     )
     done = run(
         folder,
@@ -200,7 +202,9 @@ def test_intervals_resample_groups_where_a_file_has_them(planted, tmp_path):
     """Each record stands there ten times: rows alone would make the intervals too narrow."""
     files = {}
     for grouped in (True, False):
-        for part, name, start in zip(planted, ("members", "nonmembers"), (0, 1000)):
+        for part, name, start in zip(
+            planted[:2], ("members", "nonmembers"), (0, 1000), strict=True
+        ):
             frame = table(part[np.repeat(np.arange(60), 10)]).assign(
                 **({"group": start + np.repeat(np.arange(60), 10)} if grouped else {})
             )
@@ -265,7 +269,7 @@ SLIPS = {
     ),
     "rename 'y'": slip(lambda t: t.rename(columns={"label": "y"})),
     "columns were in another order": slip(
-        lambda t: t.rename(columns=dict(zip(NAMES, NAMES[1:] + NAMES[:1])))
+        lambda t: t.rename(columns=dict(zip(NAMES, NAMES[1:] + NAMES[:1], strict=True)))
     ),
     "nonmembers.csv has 9": slip(
         lambda t: t.drop(columns="score_9").assign(label=0, **dict.fromkeys(NAMES[:9], 1 / 9)),
@@ -280,7 +284,7 @@ SLIPS = {
 @pytest.mark.parametrize("says", SLIPS)
 def test_a_mistake_gets_one_line_and_leaves_nothing(says, planted, tmp_path):
     which, change, extra = SLIPS[says]
-    frames = dict(zip(("members", "nonmembers", "reference"), map(table, planted)))
+    frames = dict(zip(("members", "nonmembers", "reference"), map(table, planted), strict=True))
     if "reference.csv stand" in says:
         frames["reference"] = pd.concat([frames["reference"][:560], frames["members"][:40]])
     elif "members.csv stand in non" in says:
@@ -457,10 +461,11 @@ def test_score_columns_are_found_by_number():
 def test_memory_does_not_grow_with_the_file(saved, tmp_path):
     frame = table(Scored(np.random.default_rng(0).dirichlet(np.ones(K), ROWS), np.zeros(ROWS, int)))
     code = (
-        "import resource, sys; from purification_nb.purifier import load_purifier; from"
-        " purification_nb.score_files import purify_file\npurify_file(sys.argv[1],"
-        f" load_purifier({str(saved)!r}), sys.argv[1] +"
-        " '.csv')\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "import resource, sys\n"
+        "from purification_nb.defences.purifier import load_purifier\n"
+        "from purification_nb.audit.streams import purify_file\n"
+        f"purify_file(sys.argv[1], load_purifier({str(saved)!r}), sys.argv[1] + '.csv')\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
     peaks = []
     for times in (2, 40):  # 1.3 and 26 MB of scores in memory, if they were held

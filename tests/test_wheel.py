@@ -1,4 +1,4 @@
-"""The wheel installs into an empty environment and does the main job there, with no notebook tool in sight."""
+"""The wheel installs into an empty environment and does the main job, without notebook tools."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def installed(built, tmp_path_factory) -> Path:
 
 
 def run(folder: Path, *command) -> str:
-    """Run a command as a stranger would: from elsewhere, with none of our settings."""
+    """Run a command as a newcomer would: from elsewhere, with none of our settings."""
     ours = ("PURIFICATION_NB_", "PYTHON", "VIRTUAL_ENV", "MPL")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     env["PURIFICATION_NB_CACHE"] = str(folder / "cache")
@@ -61,9 +61,13 @@ def run(folder: Path, *command) -> str:
 def test_the_wheel_holds_the_library_and_nothing_else(built):
     (wheel,) = built.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name for name in names if ".dist-info/" not in name} == {
-        f"purification_nb/{path.name}" for path in (ROOT / "purification_nb").glob("*.py")
-    }
+    library = ROOT / "purification_nb"
+    modules = {str(path.relative_to(ROOT)) for path in library.rglob("*.py")}
+    assets = {str(path.relative_to(ROOT)) for path in (library / "assets").iterdir()}
+    assert "purification_nb/assets/paper_tables.csv" in assets
+    assert {name for name in names if ".dist-info/" not in name} == (
+        modules | assets | {"purification_nb/py.typed"}
+    )
     assert any(name.endswith("/LICENSE") for name in names)
 
 

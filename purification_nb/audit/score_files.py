@@ -11,6 +11,7 @@ import re
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,39 +22,8 @@ from ..records import InputError, Scored, check_labels, check_scores
 
 
 # %% ../../nbs/27_score_files.ipynb #296f6600
-def score_columns(
-    names,  # of all columns
-    where="",  # the file, for messages
-) -> list:  # score_0 ... score_{k-1}, in that order
-    """The names of the score columns; raises `InputError` where one is missing.
-
-    Parameters
-    ----------
-    names
-        of all columns
-    where
-        the file, for messages
-
-    Returns
-    -------
-    list
-        score_0 ... score_{k-1}, in that order
-    """
-    names, wanted = (
-        list(map(str, names)),
-        f"{where} needs the columns score_0, score_1, ... score_{{k-1}}, one a class, and label",
-    )
-    if names and all(re.fullmatch(r"\s*[-+0-9.eE]+\s*", name) for name in names):
-        raise InputError(
-            f"{wanted}; its first line holds numbers, so the header seems to be missing"
-        )
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise InputError(f"{where} has two columns called {twice[0]!r}")
-    numbers = sorted(int(name[6:]) for name in names if re.fullmatch(r"score_\d+", name))
-    if not numbers:
-        raise InputError(
-            f"{wanted}; it has {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
-        )
+def _check_numbering(numbers: list[int], where: str | Path) -> None:
+    "Refuse score columns that are not numbered from 0 without a gap, and a single one."
     if numbers == list(range(1, len(numbers) + 1)):
         raise InputError(
             f"{where} has the columns score_1 to score_{len(numbers)}: classes are counted from 0,"
@@ -67,6 +37,44 @@ def score_columns(
         raise InputError(
             f"{where} has one column of scores; there must be one for each class, at least two"
         )
+
+
+# %% ../../nbs/27_score_files.ipynb #7e3dc463
+def score_columns(
+    names: Iterable[str],  # of all columns
+    where: str | Path = "",  # the file, for messages
+) -> list[str]:  # score_0 ... score_{k-1}, in that order
+    """The names of the score columns.
+
+    Raises `InputError` where there are none, one is missing, or one stands there twice.
+
+    Parameters
+    ----------
+    names : Iterable[str]
+        of all columns
+    where : str | Path
+        the file, for messages
+
+    Returns
+    -------
+    list[str]
+        score_0 ... score_{k-1}, in that order
+    """
+    names = list(map(str, names))
+    wanted = (
+        f"{where} needs the columns score_0, score_1, ... score_{{k-1}}, one a class, and label"
+    )
+    if names and all(re.fullmatch(r"\s*[-+0-9.eE]+\s*", name) for name in names):
+        raise InputError(
+            f"{wanted}; its first line holds numbers, so the header seems to be missing"
+        )
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"{where} has two columns called {twice[0]!r}")
+    numbers = sorted(int(name[6:]) for name in names if re.fullmatch(r"score_\d+", name))
+    if not numbers:
+        more = ", ..." if len(names) > 4 else ""
+        raise InputError(f"{wanted}; it has {', '.join(names[:4])}{more}")
+    _check_numbering(numbers, where)
     return [f"score_{number}" for number in numbers]
 
 
@@ -75,8 +83,8 @@ ROWS = 8192  # read at a time
 
 
 @contextmanager
-def _reading(where):
-    "What a damaged file raises, in one sentence."
+def _input_errors_from(where: str | Path) -> Iterator[None]:
+    "Inside, what a damaged file raises becomes one sentence in an `InputError`."
     try:
         yield
     except (InputError, BrokenPipeError):
@@ -87,25 +95,19 @@ def _reading(where):
         raise InputError(
             f"{where} could not be worked through: {error.strerror or error}"
         ) from error
-    except (
-        ValueError,
-        EOFError,
-        KeyError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:  # pandas' and pyarrow's own are ValueErrors
-        hint = (
-            "a score is missing or no number"
-            if any(words in str(error) for words in ("could not convert", "cannot safely convert"))
-            else "it is cut short, or of another kind than its name says"
-        )
-        raise InputError(
-            f"{where} cannot be read, {hint} ({str(error).splitlines()[0]})"
-        ) from error
+    # pandas' and pyarrow's own are ValueErrors
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        said = str(error)
+        if "could not convert" in said or "cannot safely convert" in said:
+            hint = "a score is missing or no number"
+        else:
+            hint = "it is cut short, or of another kind than its name says"
+        raise InputError(f"{where} cannot be read, {hint} ({said.splitlines()[0]})") from error
 
 
+# %% ../../nbs/27_score_files.ipynb #8914b949
 def _csv_parts(file, where):
-    "From an open binary file: a pair of (n, k) scores and everything else, a part at a time."
+    "From an open binary file: (n, k) scores with everything else, a part at a time."
     header = file.readline().decode("utf-8-sig")
     if not header.strip():
         raise InputError(f"{where} is empty")
@@ -113,10 +115,8 @@ def _csv_parts(file, where):
     if len(names) == 1 and ";" in header:
         raise InputError(f"{where} is separated by semicolons; it must be by commas")
     wanted = score_columns(names, where)
-    others, kinds = (
-        [name for name in names if name not in wanted],
-        {name: np.float64 if name in wanted else str for name in names},
-    )
+    others = [name for name in names if name not in wanted]
+    kinds = {name: np.float64 if name in wanted else str for name in names}
     for part in pd.read_csv(
         file, header=None, names=names, dtype=kinds, keep_default_na=False, chunksize=ROWS
     ):
@@ -125,8 +125,9 @@ def _csv_parts(file, where):
         yield part[wanted].to_numpy(), part[others]
 
 
-def _arrow():
-    "Pyarrow's parquet, or how to get it."
+# %% ../../nbs/27_score_files.ipynb #0ccc4fdc
+def _pyarrow():
+    "Pyarrow with its parquet, or how to get it."
     try:
         import pyarrow.parquet
     except ImportError as error:
@@ -137,24 +138,22 @@ def _arrow():
 
 
 def _parquet_parts(file, wanted):
-    "The record batches of an open parquet file, scores apart."
+    "The record batches of an open parquet file, each behind its (n, k) scores."
     places = [file.schema_arrow.names.index(name) for name in wanted]
     for batch in file.iter_batches(batch_size=ROWS):
         if batch.num_rows:
-            yield (
-                np.column_stack(
-                    [batch.column(place).to_numpy(zero_copy_only=False) for place in places]
-                ).astype(np.float64, copy=False),
-                batch,
-            )
+            columns = [batch.column(place).to_numpy(zero_copy_only=False) for place in places]
+            yield np.column_stack(columns).astype(np.float64, copy=False), batch
 
 
-def _array_parts(file, where):
-    "Of an open .npy, or an array in an .npz: first its shape, then (n, k) scores, read one after another."
-    shape, fortran, dtype = {
+# %% ../../nbs/27_score_files.ipynb #ed0f15da
+def _array_header(file, where):
+    "(shape, dtype) of the table of scores in an open .npy, or in an array of an .npz."
+    read_header = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
-    }[np.lib.format.read_magic(file)](file)
+    }[np.lib.format.read_magic(file)]
+    shape, fortran, dtype = read_header(file)
     if len(shape) != 2 or dtype.kind != "f":
         raise InputError(
             f"{where} holds an array of shape {shape} and type {dtype}; scores are a table of"
@@ -165,7 +164,11 @@ def _array_parts(file, where):
             f"{where} is stored column by column; save numpy.ascontiguousarray(scores), so that it"
             " can be read row by row"
         )
-    yield shape
+    return shape, dtype
+
+
+def _array_parts(file, shape, dtype, where):
+    "What stands behind that header: (n, k) scores, a part at a time."
     width = shape[1] * dtype.itemsize
     for start in range(0, shape[0], ROWS):
         count = min(ROWS, shape[0] - start)
@@ -178,83 +181,61 @@ def _array_parts(file, where):
 KINDS = (".csv", ".parquet", ".npz", ".npy")
 
 
-def _kind(path):
-    "Of a file, by its name."
+def _kind_of_file(path: str | Path) -> str:
+    "One of `KINDS`, by the file's name."
     if (kind := Path(path).suffix.lower()) not in KINDS:
         raise InputError(f"{path} is none of the known kinds of file ({', '.join(KINDS)})")
     return kind
 
 
-def read_scores(
-    path,  # .csv, .parquet or .npz
-    labelled: bool = True,  # without a label, the highest score stands in for it
-) -> Scored:  # with `groups` where the file has them
-    """A whole score file, checked; raises `InputError` with the file's name.
-
-    Parameters
-    ----------
-    path
-        .csv, .parquet or .npz
-    labelled : bool
-        without a label, the highest score stands in for it
-
-    Returns
-    -------
-    Scored
-        with `groups` where the file has them
-    """
-    kind, path = _kind(path), Path(path)
-    with _reading(path):
-        if kind == ".csv":
-            with open(path, "rb") as file:
-                parts = list(_csv_parts(file, path))
-            if not parts:
-                raise InputError(f"{path} has a header and not a single row")
-            scores, columns = (
-                np.concatenate([part for part, _ in parts]),
-                dict(pd.concat([others for _, others in parts])),
-            )
-        elif kind == ".parquet":
-            table = _arrow().parquet.read_table(path)
-            scores = np.column_stack(
-                [table[name].to_numpy() for name in score_columns(table.column_names, path)]
-            ).astype(np.float64)
-            columns = {
-                name: table[name].to_numpy()
-                for name in ("label", "group")
-                if name in table.column_names
-            }
-        else:
-            if kind == ".npy":
-                raise InputError(
-                    f"{path} holds scores without labels; an audit needs both, in an .npz with"
-                    " numpy.savez(path, scores=..., label=...)"
-                )
-            with np.load(path, allow_pickle=False) as file:
-                columns = {name: file[name] for name in file.files}
-            if "scores" not in columns:
-                raise InputError(
-                    f"{path} lacks the array scores; it holds {', '.join(columns) or 'nothing'}"
-                )
-            scores = columns.pop("scores")
-    try:
-        scores = check_scores(scores)
-        label = _labels(columns, labelled, scores)
-        return Scored(scores, check_labels(label, scores.shape[1])[0], None, columns.get("group"))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+# %% ../../nbs/27_score_files.ipynb #c94bdff0
+def _csv_table(path):
+    "(scores, columns beside them) of a whole CSV."
+    with open(path, "rb") as file:
+        parts = list(_csv_parts(file, path))
+    if not parts:
+        raise InputError(f"{path} has a header and not a single row")
+    scores = np.concatenate([part for part, _ in parts])
+    return scores, dict(pd.concat([others for _, others in parts]))
 
 
-def _labels(columns, labelled, scores):
-    "Numbers, whatever kind of column they came in."
+def _parquet_table(path):
+    "(scores, label and group) of a whole parquet file."
+    table = _pyarrow().parquet.read_table(path)
+    wanted = score_columns(table.column_names, path)
+    scores = np.column_stack([table[name].to_numpy() for name in wanted]).astype(np.float64)
+    beside = [name for name in ("label", "group") if name in table.column_names]
+    return scores, {name: table[name].to_numpy() for name in beside}
+
+
+# %% ../../nbs/27_score_files.ipynb #09c656f5
+def _npz_table(path):
+    "(scores, arrays beside them) of a whole .npz."
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    if "scores" not in arrays:
+        raise InputError(
+            f"{path} lacks the array scores; it holds {', '.join(arrays) or 'nothing'}"
+        )
+    return arrays.pop("scores"), arrays
+
+
+def _npy_table(path):
+    "Nothing: an array of scores has no labels."
+    raise InputError(
+        f"{path} holds scores without labels; an audit needs both, in an .npz with"
+        " numpy.savez(path, scores=..., label=...)"
+    )
+
+
+# %% ../../nbs/27_score_files.ipynb #f6a8008f
+def _label_numbers(columns, labelled, scores):
+    "The labels as numbers, whatever kind of column they came in."
     if "label" not in columns:
         if not labelled:
             return scores.argmax(1)
-        near = [
-            name
-            for name in columns
-            if name.lower() in ("y", "labels", "target", "class", "true", "y_true", "truth")
-        ]
+        usual = ("y", "labels", "target", "class", "true", "y_true", "truth")
+        near = [name for name in columns if name.lower() in usual]
         raise InputError(
             "there is no column label, the true class of each record"
             + (f"; rename {near[0]!r}" if near else "")
@@ -270,13 +251,55 @@ def _labels(columns, labelled, scores):
         ) from error
 
 
+# %% ../../nbs/27_score_files.ipynb #dbb8990d
+def read_scores(
+    path: str | Path,  # .csv, .parquet or .npz
+    labelled: bool = True,  # without a label, the highest score stands in for it
+) -> Scored:  # with `groups` where the file has them
+    """A whole score file, checked.
+
+    Raises `InputError` with the file's name where it is missing, damaged, of no known kind, or
+    holds something that is no scores and labels.
+
+    Parameters
+    ----------
+    path : str | Path
+        .csv, .parquet or .npz
+    labelled : bool
+        without a label, the highest score stands in for it
+
+    Returns
+    -------
+    Scored
+        with `groups` where the file has them
+    """
+    kind, path = _kind_of_file(path), Path(path)
+    read_table = {
+        ".csv": _csv_table,
+        ".parquet": _parquet_table,
+        ".npz": _npz_table,
+        ".npy": _npy_table,
+    }[kind]
+    with _input_errors_from(path):
+        scores, columns = read_table(path)
+    try:
+        scores = check_scores(scores)
+        label = _label_numbers(columns, labelled, scores)
+        label, _ = check_labels(label, scores.shape[1])
+        return Scored(scores, label, groups=columns.get("group"))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
 # %% ../../nbs/27_score_files.ipynb #d2c935a6
 def check_shared(
     first: Scored,  # rows that must not occur in the other
     second: Scored,
-    names=("the first set", "the second set"),
+    names: tuple[str, str] = ("the first set", "the second set"),
 ) -> None:
-    """Raise `InputError` where two sets share more rows, digit for digit, than chance within each set accounts for.
+    """Raise `InputError` where two sets share more rows than chance accounts for.
+
+    Rows are compared digit for digit; how often they repeat within each set says what chance does.
 
     Parameters
     ----------
