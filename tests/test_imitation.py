@@ -1,4 +1,4 @@
-"""Imitation keeps labels, tosses its coins once, survives awkward sets, and keeps the bounds it plans for."""
+"""Imitation keeps labels, tosses its coins once, survives awkward sets, keeps its bounds."""
 
 from dataclasses import replace
 
@@ -39,11 +39,9 @@ def test_labels_are_kept_and_answers_are_scores(small):
     data, service = small
     for part in (data.d1, data.d3):
         bare, published = service.bare(part.x), service(part.x)
-        assert (
-            (bare.argmax(1) == published.argmax(1)).all()
-            and np.allclose(published.sum(1), 1)
-            and (published >= 0).all()
-        )
+        assert (bare.argmax(1) == published.argmax(1)).all()
+        assert np.allclose(published.sum(1), 1)
+        assert (published >= 0).all()
 
 
 def test_an_answer_does_not_depend_on_its_company(small):
@@ -85,9 +83,8 @@ def test_awkward_sets_get_a_plan(k, shape):
     data = sets(4 * k, 2 * k, 4 * k, k, shape)
     service = Recipe(TARGET, ImitationDefence(rehearsals=1), "imitation")(data.d1, data.d2, 0)
     published = service(data.d3.x)
-    assert (published.argmax(1) == service.bare(data.d3.x).argmax(1)).all() and np.allclose(
-        service.score_map.plan.sum(2), 1
-    )
+    assert (published.argmax(1) == service.bare(data.d3.x).argmax(1)).all()
+    assert np.allclose(service.score_map.plan.sum(2), 1)
 
 
 def test_certain_and_undecided_answers_go_through():
@@ -95,15 +92,13 @@ def test_certain_and_undecided_answers_go_through():
         scores = np.r_[np.eye(k), np.full((1, k), 1 / k)]
         for followers in (None, (1 - np.eye(k)) / (k - 1)):
             whole = put_together(take_apart(scores, 0.6), k, followers)
-            assert (
-                np.allclose(whole[:k], np.eye(k))
-                and np.allclose(whole.sum(1), 1)
-                and whole[k].argmax() == 0
-            )
+            assert np.allclose(whole[:k], np.eye(k))
+            assert np.allclose(whole.sum(1), 1)
+            assert whole[k].argmax() == 0
 
 
 def test_an_unsure_answer_tells_its_label_its_sureness_and_a_share_and_an_imitation_no_more(small):
-    """Records that differ in their second and third class alone are answered alike where they are unsure."""
+    """Where records are unsure, their second and third class alone make no difference."""
     ours = replace(small[1].score_map, unsure=0.5)
     before = np.array([[0.4, 0.3, 0.1, 0.05, 0.04, 0.03, 0.03, 0.02, 0.02, 0.01]])
     swapped = before[:, [0, 9, 3, 2, 4, 5, 6, 7, 8, 1]]
@@ -117,12 +112,10 @@ def test_an_unsure_answer_tells_its_label_its_sureness_and_a_share_and_an_imitat
         np.zeros(500, int), np.full(500, 2), np.random.default_rng(0).random((500, 4))
     )  # of those between .45 and .5
     clear = parts.top < 0.495
-    assert (
-        clear.sum() > 300
-        and (parts.share3[clear] == 0).all()
-        and (parts.third == parts.second)[clear].all()
-        and (parts.second != parts.label).all()
-    )
+    assert clear.sum() > 300
+    assert (parts.share3[clear] == 0).all()
+    assert (parts.third == parts.second)[clear].all()
+    assert (parts.second != parts.label).all()
     whole = put_together(parts, 10, ours.followers)
     assert np.allclose(
         whole[clear], put_together(take_apart(whole, 0.5), 10, ours.followers)[clear], atol=0.02
@@ -136,20 +129,21 @@ def test_whoever_is_moved_over_the_threshold_has_a_third_class_or_none_as_genuin
     )
     for bin_ in range(2, 5):  # from .45 to .6, and the threshold is .5
         parts = ours.imitations(np.arange(2000) % 10, np.full(2000, bin_), coins)
-        assert (parts.share3[parts.top < 0.495] == 0).all() and (
-            parts.share3[parts.top > 0.505] > 0
-        ).mean() > 0.5
+        assert (parts.share3[parts.top < 0.495] == 0).all()
+        assert (parts.share3[parts.top > 0.505] > 0).mean() > 0.5
 
 
 @pytest.mark.parametrize("wrong,unsure", [(0.9, 0.5), (0.0, 0.0)])
 def test_the_unsure_keep_their_classes_to_themselves_where_there_is_room(wrong, unsure):
-    """Unsure strangers who are answered wrongly need no hiding, so that it is cheap; where all of them are right it is dear."""
+    """Hiding unsure non-members is cheap where they are answered wrongly, else dear."""
     rng, k = np.random.default_rng(0), 5
     y = np.arange(2000) % k
 
     def answers(label, top):
         scores = rng.dirichlet(np.ones(k - 1), len(y)) * (1 - top)[:, None]
-        return np.array([np.insert(row, at, share) for row, at, share in zip(scores, label, top)])
+        return np.array(
+            [np.insert(row, at, share) for row, at, share in zip(scores, label, top, strict=True)]
+        )
 
     doubtful = rng.random(2000) < 0.5
     strangers = Scored(
@@ -161,10 +155,8 @@ def test_the_unsure_keep_their_classes_to_themselves_where_there_is_room(wrong, 
     )
     rehearsed = (answers(y, np.full(2000, 0.999)),)
     made = ImitationDefence(rehearsed=rehearsed)(None, strangers, 0)
-    assert (
-        made.unsure == unsure
-        and ImitationDefence(rehearsed=rehearsed, unsure=0.0)(None, strangers, 0).unsure == 0
-    )
+    assert made.unsure == unsure
+    assert ImitationDefence(rehearsed=rehearsed, unsure=0.0)(None, strangers, 0).unsure == 0
 
 
 def test_what_is_left_over_goes_where_it_usually_goes():
@@ -173,12 +165,10 @@ def test_what_is_left_over_goes_where_it_usually_goes():
     )
     parts = take_apart([[0.6, 0.2, 0.15, 0.05]], 0.7)
     guessed, even = put_together(parts, 4, followers)[0], put_together(parts, 4)[0]
-    assert (
-        np.isclose(guessed[:2], even[:2]).all()
-        and np.isclose(even[2], even[3])
-        and guessed[2] > 2 * guessed[3]
-        and np.isclose(guessed.sum(), 1)
-    )
+    assert np.isclose(guessed[:2], even[:2]).all()
+    assert np.isclose(even[2], even[3])
+    assert guessed[2] > 2 * guessed[3]
+    assert np.isclose(guessed.sum(), 1)
 
 
 @pytest.mark.parametrize("leak", [0.0, 0.01, 0.05])
@@ -209,7 +199,7 @@ def test_the_plan_keeps_its_bound_for_every_estimate(leak):
 
 
 def test_genuine_answers_are_kept_among_imitations():
-    a, centre = len(EDGES) - 1, (EDGES[:-1] + EDGES[1:]) / 2
+    centre = (EDGES[:-1] + EDGES[1:]) / 2
     inside, outside = centre**30 / (centre**30).sum(), 0.8 * centre**2 / (centre**2).sum()
     chances, _ = transport(
         inside,
@@ -232,15 +222,11 @@ def test_genuine_answers_are_kept_among_imitations():
 def test_coins_are_fair_and_depend_on_key_and_row_alone():
     scores = np.random.default_rng(1).dirichlet(np.ones(4), 3000)
     coins = keyed_uniform(scores, 5, 8)
-    assert (
-        coins.shape == (3000, 8)
-        and abs(coins.mean() - 0.5) < 0.02
-        and np.abs(np.corrcoef(coins.T) - np.eye(8)).max() < 0.08
-    )
-    assert (
-        np.array_equal(keyed_uniform(scores[::-1], 5, 8), coins[::-1])
-        and (keyed_uniform(scores, -5) != coins[:, :1]).all()
-    )
+    assert coins.shape == (3000, 8)
+    assert abs(coins.mean() - 0.5) < 0.02
+    assert np.abs(np.corrcoef(coins.T) - np.eye(8)).max() < 0.08
+    assert np.array_equal(keyed_uniform(scores[::-1], 5, 8), coins[::-1])
+    assert (keyed_uniform(scores, -5) != coins[:, :1]).all()
 
 
 def test_saved_and_loaded_it_answers_alike(small, tmp_path):
@@ -275,7 +261,8 @@ def test_bad_input_is_named(small):
         ("unsure", 2),
         ("rehearsals", 0),
     ):
-        assert name in refused(lambda: ImitationDefence(**{name: value}))
+        with pytest.raises(InputError, match=name):
+            ImitationDefence(**{name: value})
     with pytest.raises(InputError, match="10 classes"):
         service.score_map(np.full((2, 3), 1 / 3))
     with pytest.raises(InputError, match="logits"):

@@ -1,4 +1,4 @@
-"""The defences in training: what they refuse, that a seed fixes them, that they travel, and what they promise."""
+"""The defences in training: what they refuse, that a seed fixes them, and what they promise."""
 
 import pickle
 import subprocess
@@ -218,18 +218,16 @@ def test_epsilon_falls_with_noise_and_rises_with_steps_and_share():
     pytest.importorskip("opacus")
     noises = [epsilon_spent(noise, 0.1, 100) for noise in (0.1, 0.3, 1.0, 3.0, 10.0)]
     assert noises == sorted(noises, reverse=True) and noises[-1] > 0
-    assert epsilon_spent(1.0, 0.1, 1000) > epsilon_spent(1.0, 0.1, 100) and epsilon_spent(
-        1.0, 0.2, 100
-    ) > epsilon_spent(1.0, 0.1, 100)
-    assert (
-        epsilon_spent(1.0, 0.1, 100, delta=1e-9) > epsilon_spent(1.0, 0.1, 100)
-        and epsilon_spent(0.0, 0.1, 100) == np.inf
-    )
+    assert epsilon_spent(1.0, 0.1, 1000) > epsilon_spent(1.0, 0.1, 100)
+    assert epsilon_spent(1.0, 0.2, 100) > epsilon_spent(1.0, 0.1, 100)
+    assert epsilon_spent(1.0, 0.1, 100, delta=1e-9) > epsilon_spent(1.0, 0.1, 100)
+    assert epsilon_spent(0.0, 0.1, 100) == np.inf
 
 
 def test_without_sampling_epsilon_is_that_of_one_gaussian():
     pytest.importorskip("opacus")
-    # steps of the full batch compose to one Gaussian mechanism: RDP of order a is a * steps / (2 noise^2)
+    # steps of the full batch compose to one Gaussian mechanism: RDP of order a is
+    # a * steps / (2 noise^2)
     noise, steps, delta = 4.0, 10, 1e-5
     a = np.linspace(1.01, 60, 4000)
     closed = (
@@ -252,12 +250,14 @@ def test_an_empty_batch_still_gets_its_noise():
 
     network = MLPTarget(hidden=(8,)).network(D1, 0)
     before = [p.detach().clone() for p in network.parameters()]
-    step, done = td._private(
+    step, done = td._private_step(
         network, torch.optim.SGD(network.parameters(), lr=1.0), noise=1.0, clip=1.0, expected=1
     )
     step(torch.tensor(D1.x[:0]), torch.tensor(D1.y[:0]))
     done()
-    moved = torch.cat([(p - b).flatten() for p, b in zip(network.parameters(), before)])
+    moved = torch.cat(
+        [(p - b).flatten() for p, b in zip(network.parameters(), before, strict=True)]
+    )
     assert 0.8 < moved.std() < 1.2
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from ..adversary import Attack, held_out, knowledge_of
 from ..evaluation import evaluate
+from ..records import InputError
 from ..service import Predictor
 from ..splits import Split
 from .inversion import Inversion
@@ -19,10 +20,13 @@ from .repeated import REPEATED_ATTACKS
 from .shadow_attacks import SHADOW_ATTACKS
 
 # %% ../../nbs/24_catalogue.ipynb #d6ab74ea
-ATTACKS = MEMBERSHIP_ATTACKS | REPEATED_ATTACKS
-ALL_ATTACKS: dict[str, Callable[[], Attack | Inversion]] = (
-    ATTACKS | SHADOW_ATTACKS | {"inversion": Inversion, "reference_membership": ReferenceMembership}
-)
+ATTACKS: dict[str, Callable[[], Attack]] = {**MEMBERSHIP_ATTACKS, **REPEATED_ATTACKS}
+ALL_ATTACKS: dict[str, Callable[[], Attack | Inversion]] = {
+    **ATTACKS,
+    **SHADOW_ATTACKS,
+    "inversion": Inversion,
+    "reference_membership": ReferenceMembership,
+}
 ASK_REPEATEDLY = set(REPEATED_ATTACKS)
 DEFAULT_ATTACKS = (*(name for name in MEMBERSHIP_ATTACKS if name != "nsh"), "inversion")
 
@@ -35,6 +39,8 @@ def attack_accuracies(
     seed: int = 0,  # of whatever the adversary trains
 ) -> dict[str, float]:  # name -> balanced accuracy on the held-out halves
     """How often each attack is right: fitted on the known halves, measured on the held-out ones.
+
+    Raises `InputError` for an attack that asks another question, as inversion does.
 
     Parameters
     ----------
@@ -53,7 +59,10 @@ def attack_accuracies(
         name -> balanced accuracy on the held-out halves
     """
     knowledge, held = knowledge_of(split, predictor, seed=seed), held_out(predictor, split)
-    return {
-        name: evaluate(ALL_ATTACKS[name]().fit(knowledge), *held, rounds=2)["accuracy"][0]
-        for name in names
-    }
+    accuracies = {}
+    for name in names:
+        attack = ALL_ATTACKS[name]()
+        if not isinstance(attack, Attack):
+            raise InputError(f"{name} does not tell members from non-members: it has no accuracy")
+        accuracies[name] = evaluate(attack.fit(knowledge), *held, rounds=2)["accuracy"][0]
+    return accuracies

@@ -20,8 +20,8 @@ from purification_nb.defences.baselines import (
     one_hot,
 )
 
-from ..records import InputError
-from ..service import Recipe, Trained, undefended
+from ..records import InputError, Records
+from ..service import Predictor, Recipe, Trained, undefended
 from ..targets import MLPTarget
 from .imitation import ImitationDefence
 from .in_training import DPSGD, MinMax, ModelStacking, Regularised
@@ -56,11 +56,12 @@ class Entry:
 
 
 # %% ../../nbs/24_catalogue.ipynb #280fd7a4
-CATALOGUE: dict[str, Entry] = {
+_ON_SCORES: dict[str, Entry] = {
     "none": Entry("nothing: the bare service", undefended),
     "one_hot": Entry("publishes the label alone: 1 for it, 0 for all other classes", one_hot),
     "constant_per_label": Entry(
-        "publishes one fixed vector for each label, the mean of the reference set's answers with that label",
+        "publishes one fixed vector for each label, the mean of the reference set's answers with"
+        " that label",
         constant_per_label,
     ),
     "random_noise": Entry("keeps the label and draws the scores at random", RandomNoise()),
@@ -68,11 +69,15 @@ CATALOGUE: dict[str, Entry] = {
     "top_k": Entry("publishes the highest score and spreads the rest evenly", TopK()),
     "temperature": Entry("flattens scores as a softmax of temperature 2 would", Temperature()),
     "release_below": Entry(
-        "lets scores pass untouched where the top one is under a half, and publishes the label alone elsewhere",
+        "lets scores pass untouched where the top one is under a half, and publishes the label"
+        " alone elsewhere",
         ReleaseBelow(),
     ),
+}
+_PURIFIERS: dict[str, Entry] = {
     "purifier": Entry(
-        "the paper's: an autoencoder that has only ever seen non-members' scores; answers in whole percents, and may change labels",
+        "the paper's: an autoencoder that has only ever seen non-members' scores; answers in whole"
+        " percents, and may change labels",
         PurifierDefence(),
     ),
     "purifier_keep_label": Entry(
@@ -83,23 +88,36 @@ CATALOGUE: dict[str, Entry] = {
         "the paper's purifier as printed: no label term, all digits published",
         PurifierDefence(lam=0.0, paper=True, decimals=None),
     ),
+}
+
+# %% ../../nbs/24_catalogue.ipynb #bed8693d
+_PLAYERS: dict[str, Entry] = {
     "purifier_i": Entry(
-        "a purifier trained against a model that draws records from its answers: meant against inversion",
+        "a purifier trained against a model that draws records from its answers: meant against"
+        " inversion",
         PurifierI(),
     ),
     "purifier_ii": Entry(
-        "a purifier trained against a discriminator that tells its answers from bare ones: meant against membership inference",
+        "a purifier trained against a discriminator that tells its answers from bare ones: meant"
+        " against membership inference",
         PurifierII(),
     ),
     "purifier_i_ii": Entry("a purifier trained against both", PurifierIAndII()),
+}
+_HIDING: dict[str, Entry] = {
     "imitation": Entry(
-        "our step past the paper: some of the sure answers are made to look like those of unsure non-members",
+        "our step past the paper: some of the sure answers are made to look like those of unsure"
+        " non-members",
         ImitationDefence(),
     ),
     "memguard": Entry(
         "adds noise to a record's scores until one membership classifier is undecided; labels stay",
         MemGuard(),
     ),
+}
+
+# %% ../../nbs/24_catalogue.ipynb #b70b571c
+_IN_TRAINING: dict[str, Entry] = {
     "min_max": Entry(
         "another classifier, trained against a membership classifier", MinMax(), in_training=True
     ),
@@ -132,6 +150,9 @@ CATALOGUE: dict[str, Entry] = {
         in_training=True,
     ),
 }
+
+# %% ../../nbs/24_catalogue.ipynb #f8426fef
+CATALOGUE: dict[str, Entry] = _ON_SCORES | _PURIFIERS | _PLAYERS | _HIDING | _IN_TRAINING
 RECIPES = list(CATALOGUE)
 DEFAULT_RECIPES = (
     "none",
@@ -144,8 +165,10 @@ DEFAULT_RECIPES = (
     "dropout",
 )
 
-
 # %% ../../nbs/24_catalogue.ipynb #64da3221
+_USUAL_TARGET = MLPTarget()
+
+
 @dataclass(frozen=True)
 class AnotherModel:
     """What stands for a defence in training where the model is trained already: it refuses.
@@ -158,7 +181,7 @@ class AnotherModel:
 
     name: str  # of the defence
 
-    def __call__(self, d1, d2, seed):
+    def __call__(self, d1: Records, d2: Records, seed: int) -> Predictor:
         raise InputError(
             f"not applicable: {self.name} trains another model, and yours is trained already; a"
             " `Recipe` with a target function of yours would compare the two"
@@ -167,16 +190,17 @@ class AnotherModel:
 
 def recipe_called(
     name: str,  # one of `RECIPES`
-    target=MLPTarget(),  # what a defence on scores stands in front of
+    # what a defence on scores stands in front of: (d1, d2, seed) -> Predictor
+    target: Callable[[Records, Records, int], Predictor] = _USUAL_TARGET,
 ) -> Recipe:
-    """The recipe of that name.
+    """The recipe of that name; one of a defence in training has a target of its own.
 
     Parameters
     ----------
     name : str
         one of `RECIPES`
-    target
-        what a defence on scores stands in front of
+    target : Callable[[Records, Records, int], Predictor]
+        what a defence on scores stands in front of: (d1, d2, seed) -> Predictor
     """
     entry = CATALOGUE[name]
     if entry.in_training:
