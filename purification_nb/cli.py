@@ -222,7 +222,8 @@ def audit_scores_command(  # noqa: PLR0913 - the options of the command
     "Audit scores and labels alone, with no model and no records."
     from purification_nb.audit.report import save
     from purification_nb.audit.scores_only import audit_scores
-    from purification_nb.defences.purifier import Purifier, PurifierDefence, save_purifier
+    from purification_nb.defences.purifier import Purifier, PurifierDefence
+    from purification_nb.defences.saving import save_purifier
     from purification_nb.files import check_writable
 
     purifier_folder = None

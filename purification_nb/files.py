@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,7 +67,7 @@ def write_atomically(
 
 # %% ../nbs/22_cache.ipynb #f8589b79
 def check_writable(
-    folder: str | Path,  # where results shall go; it need not exist yet
+    folder: str | PathLike,  # where results shall go; it need not exist yet
 ) -> Path:  # the folder
     """The folder, if files can be written there; it is not made.
 
@@ -74,7 +75,7 @@ def check_writable(
 
     Parameters
     ----------
-    folder : str | Path
+    folder : str | PathLike
         where results shall go; it need not exist yet
 
     Returns

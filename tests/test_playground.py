@@ -383,7 +383,8 @@ def browser():
 
 NOTEBOOK = [
     (
-        "from purification_nb.datasets import digits\nfrom purification_nb.targets import MLPTarget\n"
+        "from purification_nb.datasets import digits\n"
+        "from purification_nb.targets import MLPTarget\n"
         "from purification_nb.playground.bench import workbench\n"
         "from purification_nb.playground.explore import explore\n"
         "from purification_nb.playground.game import play"

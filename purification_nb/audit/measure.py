@@ -125,7 +125,7 @@ def cost_rows(
     predictor: Predictor,  # the service of this cell
     bare: Predictor,  # the undefended one
 ) -> list[Row]:
-    """What the recipe costs its users: accuracy, labels, distortion, calibration, seconds, a budget.
+    """What the recipe costs its users: accuracy, labels, distortion, calibration, seconds, budgets.
 
     Parameters
     ----------

@@ -163,7 +163,7 @@ def records_to_transfer(
     other: str | Records,  # another data set, or its name
     attacks: Iterable[str],  # names
 ) -> tuple[Records | None, str | None]:
-    """Records of another data set, for `mlleaks_2`, and what they are called; None where not wanted.
+    """Records of another data set, for `mlleaks_2`, and what they are called, where wanted.
 
     Parameters
     ----------

@@ -22,8 +22,9 @@ from ..records import InputError, Records, Scored
 from ..service import Predictor, Recipe, check_class_order
 from ..splits import Split, split_sets
 from .findings import Audit
+from .plan import FEWEST, chosen_names
 from .rows import COLUMNS
-from .run import FEWEST, audit, chosen_names
+from .run import audit
 from .score_files import check_shared, read_scores
 
 
@@ -154,7 +155,7 @@ def _attacks_by_applicability(attacks, has_reference: bool) -> tuple[list[str], 
     "The attacks that can be run on scores alone, and for the others the reason why not."
     default = [name for name in ALL_ATTACKS if name not in ("nsh", "reference_membership")]
     applicable, reasons = [], {}
-    for name in chosen_names(attacks, ALL_ATTACKS, default, "attack"):
+    for name in chosen_names(attacks, list(ALL_ATTACKS), default, "attack"):
         if reason := _why_not_applicable(ALL_ATTACKS[name](), has_reference):
             reasons[name] = reason
         else:
