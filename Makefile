@@ -56,8 +56,8 @@ test-oldest: $(DEV) ## some tests and a small audit with the oldest versions tha
 	$(OLDEST)/bin/pytest -q --disable-warnings tests/test_edges.py tests/test_memguard.py tests/test_purifier.py
 
 notebooks: export OMP_NUM_THREADS := 1
-notebooks: $(DEV) ## run every notebook in place and save its outputs; NB=nbs/04_membership.ipynb for one
-	$(BIN)/python dev/notebooks.py run $(NB)
+notebooks: $(DEV) ## run every notebook in place and save its outputs; NB=nbs/04_membership.ipynb for one, QUICK=--quick without slow cells
+	$(BIN)/python dev/notebooks.py run $(QUICK) $(NB)
 
 format: $(DEV) ## give notebooks, library, tests and tools their one look (ruff)
 	$(BIN)/ruff check -q --fix-only $(LOOKED_AT)

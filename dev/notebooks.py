@@ -1,9 +1,13 @@
 """Run the notebooks in reading order and keep their outputs; check what is saved.
 
-python dev/notebooks.py run [NOTEBOOK ...]   execute in place, clean, stamp (all of nbs/ when none
-is named, without the hour of ON_REQUEST)
-python dev/notebooks.py check                does every saved output belong to the source beside it?
-python dev/notebooks.py exported             is the library what the notebooks export?
+python dev/notebooks.py run [NOTEBOOK ...]
+    execute in place, clean, stamp (all of nbs/ when none is named, without the hour of ON_REQUEST)
+python dev/notebooks.py run --quick [NOTEBOOK ...]
+    the same, where cells flagged slow keep the outputs they have
+python dev/notebooks.py check
+    does every saved output belong to the source beside it?
+python dev/notebooks.py exported
+    is the library what the notebooks export?
 """
 
 import argparse
@@ -177,7 +181,10 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["run", "check", "exported"])
     parser.add_argument("notebooks", nargs="*", type=Path)
-    args = parser.parse_args()
+    parser.add_argument(
+        "--quick", action="store_true", help="cells flagged slow keep the outputs they have"
+    )
+    args = parser.parse_intermixed_args()
     paths = args.notebooks or reading_order(ROOT / "nbs")
     if not paths:
         sys.exit("no notebooks under nbs/")
@@ -186,8 +193,9 @@ def main() -> None:
         for path in paths:
             print(os.path.relpath(path), end=" ", flush=True)
             start = time.time()
+            named = bool(args.notebooks) or path.name not in ON_REQUEST
             try:
-                execute(path.resolve(), slow=bool(args.notebooks) or path.name not in ON_REQUEST)
+                execute(path.resolve(), slow=named and not args.quick)
             except RuntimeError as error:
                 sys.exit(f"failed\n{error}")
             print(f"{time.time() - start:.0f} s", flush=True)

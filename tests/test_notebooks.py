@@ -1,5 +1,6 @@
 """The saved notebooks are clean, whole, small, and shown with the outputs of their own source."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -13,7 +14,12 @@ import readme
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS = ROOT / "nbs"
-NO_FIGURE = {"30_cli": "a command line shows text"}
+NO_FIGURE = {
+    "22_cache": "keys and files are read, not looked at",
+    "24_catalogue": "names and what they mean are a table",
+    "30_cli": "a command line shows text",
+}
+CELL_LINES, FEW_LINES, CLASS_LINES = 45, 30, 70
 
 paths = notebooks.reading_order(NBS)
 chapters = [path for path in paths if path.parent == NBS and path.name[0].isdigit()]
@@ -91,6 +97,38 @@ def test_a_chapter_opens_with_its_title_and_closes_with_exercises(path):
         if re.match(r"#\s*\|\s*export", cell.source)
     ]
     assert exercises and exercises[-1] > exported[-1]
+
+
+def code_lines(source: str) -> int:
+    """How many lines of a cell hold code, docstrings included."""
+    lines = (line.strip() for line in source.splitlines())
+    return sum(bool(line) and not line.startswith("#") for line in lines)
+
+
+def is_one_class(source: str) -> bool:
+    """Whether a cell holds a class and nothing else."""
+    body = ast.parse(source).body
+    return len(body) == 1 and isinstance(body[0], ast.ClassDef)
+
+
+def test_cells_are_small_and_only_a_class_is_long():
+    sources = [c.source for path in chapters for c in cells(path) if c.cell_type == "code"]
+    lengths = sorted(filter(None, map(code_lines, sources)))
+    assert lengths[int(0.9 * (len(lengths) - 1))] <= FEW_LINES and lengths[-1] <= CLASS_LINES
+    long = [source for source in sources if code_lines(source) > CELL_LINES]
+    assert [source[:60] for source in long if not is_one_class(source)] == []
+
+
+def test_no_line_of_code_is_wider_than_a_screen():
+    wide = {
+        f"{path.stem}: {line}"
+        for path in paths
+        for cell in cells(path)
+        if cell.cell_type == "code"
+        for line in cell.source.splitlines()
+        if len(line) > 100
+    }
+    assert wide == set()
 
 
 def test_the_readme_is_made_from_the_index():

@@ -42,12 +42,13 @@ from ..training import keyed_uniform
 from .optimum import EDGES, IMITATED, LABEL_ALONE, OWN_ANSWER, sureness
 
 
-# %% ../../nbs/16_imitation.ipynb #7218cabe
+# %% ../../nbs/16_imitation.ipynb #316db780
 def _drawn_class(chances, coin):
     "(n,) a class for each row of chances, as the coin falls."
     return np.minimum((np.cumsum(chances, 1) < coin[:, None]).sum(1), chances.shape[1] - 1)
 
 
+# %% ../../nbs/16_imitation.ipynb #7218cabe
 @dataclass(eq=False)
 class Imitation:
     """A score map: unsure answers stay as they are, and sure ones sometimes imitate them.
@@ -240,7 +241,7 @@ def _choose_margin(defence, ours, crowds, prices):
     return plans, float(margin)
 
 
-# %% ../../nbs/16_imitation.ipynb #b48defe1
+# %% ../../nbs/16_imitation.ipynb #8db90b67
 _BOUNDS = {  # setting of the defence -> least, most
     "leak": (0, 0.5),
     "genuine": (0, 1),
@@ -253,6 +254,7 @@ _BOUNDS = {  # setting of the defence -> least, most
 }
 
 
+# %% ../../nbs/16_imitation.ipynb #b48defe1
 @dataclass(frozen=True)
 class ImitationDefence:
     """Imitation as a defence.
