@@ -7,7 +7,6 @@ __all__ = ["NOT_MEASURED", "PAGE", "Card", "reproduce", "save_card"]
 
 # %% ../nbs/28_card.ipynb #541aca1d
 import json
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,12 +14,10 @@ from importlib.resources import files
 from pathlib import Path
 
 import jinja2
-import joblib
 import numpy as np
 import pandas as pd
-import torch
 
-from . import __version__
+from .audit.run import versions_and_machine
 from .datasets import load
 from .files import check_writable, write_atomically
 from .paper import PAPER, WHY, nearest_paper_data
@@ -175,24 +172,6 @@ def _measure_tables(data, asked, seeds, jobs, progress):
 
 
 # %% ../nbs/28_card.ipynb #e1906ed1
-def _versions_and_machine() -> dict:
-    "What a card says of where it was made."
-    return {
-        "versions": {
-            "purification_nb": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
-        "machine": {
-            "system": platform.platform(),
-            "processor": platform.machine(),
-            "cores": joblib.cpu_count(),
-            "gpu": torch.cuda.is_available(),
-        },
-    }
-
-
 def reproduce(
     data: str | Split = "digit_pairs",  # a name for `load`, or a `Split`
     # "II,IX" or a list of keys of `PAPER`; all when absent
@@ -226,7 +205,7 @@ def reproduce(
     for table in PAPER:
         lines += _card_lines(table, name, ours.get(table, {}), notes.get(table, ""))
     run = {"data": name, "scale": scale(), "seeds": seeds, "seconds": seconds}
-    return Card(pd.DataFrame(lines), run | _versions_and_machine())
+    return Card(pd.DataFrame(lines), run | versions_and_machine())
 
 
 # %% ../nbs/28_card.ipynb #758fc6ce

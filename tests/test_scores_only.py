@@ -462,7 +462,7 @@ def test_memory_does_not_grow_with_the_file(saved, tmp_path):
     frame = table(Scored(np.random.default_rng(0).dirichlet(np.ones(K), ROWS), np.zeros(ROWS, int)))
     code = (
         "import resource, sys\n"
-        "from purification_nb.defences.purifier import load_purifier\n"
+        "from purification_nb.defences.saving import load_purifier\n"
         "from purification_nb.audit.streams import purify_file\n"
         f"purify_file(sys.argv[1], load_purifier({str(saved)!r}), sys.argv[1] + '.csv')\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
