@@ -180,12 +180,21 @@ class LabelOnly(_AsksAboutCopies):
             )
         assert knowledge.query is not None
         self._set_service(knowledge.query, (knowledge.seed, kind))
-        amounts = self.amounts or self._default_amounts(kind.binary)
+        amounts = self.amounts or self.default_amounts(kind.binary)
         disturbances = {a: self._disturbances(a, kind, knowledge.seed) for a in amounts}
         self._choose_amount(knowledge.known_records(), disturbances)
 
-    def _default_amounts(self, binary: bool) -> tuple[float, ...]:
-        "The amounts to choose among where none are given."
+    def default_amounts(
+        self,
+        binary: bool,  # whether the records hold zeros and ones alone
+    ) -> tuple[float, ...]:
+        """The amounts to choose among where none are given.
+
+        Parameters
+        ----------
+        binary : bool
+            whether the records hold zeros and ones alone
+        """
         if self.how == "shift":
             return 0.1, 0.25, 0.5, 1.0
         return (0.01, 0.02, 0.05) if binary else (0.15, 0.3, 0.6)
@@ -226,8 +235,17 @@ class Averaged(LabelOnly):
             half="copies of members' records score like those of strangers'",
         )
 
-    def _default_amounts(self, binary: bool) -> tuple[float, ...]:
-        "Smaller ones than where only labels are seen."
+    def default_amounts(
+        self,
+        binary: bool,  # whether the records hold zeros and ones alone
+    ) -> tuple[float, ...]:
+        """Smaller ones than where only labels are seen.
+
+        Parameters
+        ----------
+        binary : bool
+            whether the records hold zeros and ones alone
+        """
         return (0.002, 0.01, 0.05) if binary else (0.002, 0.02, 0.15, 0.6)
 
     def _copy_scores(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
