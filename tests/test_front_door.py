@@ -253,7 +253,7 @@ def test_docker_copies_enough_to_install_from(tmp_path):
     assert done.returncode == 0, done.stderr
     info = tmp_path / "purification_nb.egg-info"
     assert (
-        "purification_nb/purifier.py" in (info / "SOURCES.txt").read_text()
+        "purification_nb/defences/purifier.py" in (info / "SOURCES.txt").read_text()
         and "[course]" in (info / "requires.txt").read_text()
     )
 

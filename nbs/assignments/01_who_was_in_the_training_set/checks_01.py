@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from purification_nb.scores import MEMBER, NONMEMBER  # noqa: F401 - the colours of the figures
+
 # In the repository what all assignments share lies one folder up, in a hand-out beside this file.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from checks_common import answer_on_copies, once_written  # noqa: E402, F401
