@@ -42,6 +42,13 @@ def with_docstring_first(source: str) -> str:
     return "\n".join([*text, *lines])
 
 
+def with_relative_imports(source: str, depth: int) -> str:
+    """Let a module import its neighbours by the way to them; nbdev does so on single lines only."""
+    dots = "." * depth
+    source = re.sub(rf"^(\s*from ){LIBRARY}\.(?=\w)", rf"\g<1>{dots}", source, flags=re.M)
+    return re.sub(rf"^(\s*from ){LIBRARY}(?= import)", rf"\g<1>{dots}", source, flags=re.M)
+
+
 def rooms_of(notebook: Path) -> list[str]:
     """The rooms that a notebook's directives name, the default one first."""
     import nbformat
@@ -78,7 +85,8 @@ def export(root: Path, into: Path) -> Path:
             f'__version__ = "{version}"\n' if folder == library else ""
         )
     for path in library.rglob("*.py"):
-        path.write_text(with_parameters(with_docstring_first(path.read_text())))
+        text = with_relative_imports(path.read_text(), len(path.relative_to(library).parts))
+        path.write_text(with_parameters(with_docstring_first(text)))
     ruff = [Path(sys.executable).with_name("ruff")]
     settings = ["--config", ROOT / "pyproject.toml", "--no-cache", "-q"]
     subprocess.run(

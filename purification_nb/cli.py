@@ -35,8 +35,8 @@ from .downloads import data_folder
 from .records import InputError
 
 if TYPE_CHECKING:
-    from purification_nb.audit.run import Audit
-    from purification_nb.audit.scores_only import ScoresAudit
+    from .audit.run import Audit
+    from .audit.scores_only import ScoresAudit
 
 # %% ../nbs/30_cli.ipynb #b40a690a
 app = typer.Typer(
@@ -144,9 +144,9 @@ def audit_command(  # noqa: PLR0913 - the options of the command
     audit-scores, or audit(split, target=model) in Python.
     """
     _set_scale(scale)
-    from purification_nb.audit.report import save
-    from purification_nb.audit.run import audit
-    from purification_nb.files import check_writable
+    from .audit.report import save
+    from .audit.run import audit
+    from .files import check_writable
 
     with _errors_as_one_line():
         check_writable(out)
@@ -220,11 +220,11 @@ def audit_scores_command(  # noqa: PLR0913 - the options of the command
     jobs: Jobs = None,
 ) -> None:
     "Audit scores and labels alone, with no model and no records."
-    from purification_nb.audit.report import save
-    from purification_nb.audit.scores_only import audit_scores
-    from purification_nb.defences.purifier import Purifier, PurifierDefence
-    from purification_nb.defences.saving import save_purifier
-    from purification_nb.files import check_writable
+    from .audit.report import save
+    from .audit.scores_only import audit_scores
+    from .defences.purifier import Purifier, PurifierDefence
+    from .defences.saving import save_purifier
+    from .files import check_writable
 
     purifier_folder = None
     with _errors_as_one_line():
@@ -266,8 +266,8 @@ def purify_command(
     out: Annotated[str | None, typer.Option(help=PURIFY_HELP["out"])] = None,
 ) -> None:
     "Send scores through a saved purifier, any number of them."
-    from purification_nb.audit.streams import load_score_map, purify_file
-    from purification_nb.files import check_writable
+    from .audit.streams import load_score_map, purify_file
+    from .files import check_writable
 
     with _errors_as_one_line("stopped; nothing was written"):
         score_map, piped = load_score_map(purifier), scores == "-"
@@ -312,8 +312,8 @@ def reproduce_command(
 ) -> None:
     "Measure the paper's tables again, and write one page with its numbers and ours."
     _set_scale(scale)
-    from purification_nb.card import reproduce, save_card
-    from purification_nb.files import check_writable
+    from .card import reproduce, save_card
+    from .files import check_writable
 
     with _errors_as_one_line():
         check_writable(out)

@@ -28,7 +28,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from purification_nb.cache import (
+from .cache import (
     NO_NETWORK,
     arithmetic_of,
     cache_folder,
@@ -38,7 +38,6 @@ from purification_nb.cache import (
     load_cached,
     store,
 )
-
 from .checkpoints import Checkpoint, Progress
 from .records import InputError
 from .scale import scale

@@ -154,7 +154,7 @@ def test_the_release_gives_nothing_away_and_compiles(name, graded):
             assert "raise NotImplementedError()" in cell.source
     assert {path.name for path in (tree / "release" / name).iterdir()} == {
         path.name
-        for path in (course.ASSIGNMENTS / name).iterdir()
+        for path in [course.COMMON, *(course.ASSIGNMENTS / name).iterdir()]
         if not path.name.startswith((".", "__"))
     }
 

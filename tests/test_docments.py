@@ -4,7 +4,7 @@ import ast
 
 import pytest
 from docments import with_parameters, without_parameters
-from export import with_docstring_first
+from export import with_docstring_first, with_relative_imports
 
 FUNCTION = '''
 def distance(
@@ -74,3 +74,12 @@ def test_the_string_that_opens_a_room_goes_to_the_top():
     assert ast.get_docstring(ast.parse(with_docstring_first(both))) == "What this room is"
     kept = '"""The notebook\'s line"""\n\nx = 1\n'
     assert with_docstring_first(kept) == kept
+
+
+def test_neighbours_are_imported_by_the_way_to_them():
+    made = (
+        "from purification_nb.cache import (\n    a,\n)\nfrom purification_nb import __version__\n"
+    )
+    assert with_relative_imports(made, 1).startswith("from .cache import (")
+    assert with_relative_imports(made, 2).endswith("from .. import __version__\n")
+    assert with_relative_imports("import purification_nb\n", 1) == "import purification_nb\n"

@@ -20,7 +20,8 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional as F
 
-from purification_nb.attacks.shadows import (
+from ..adversary import Attack, Knowledge, ThreatCard
+from ..attacks.shadows import (
     Shadows,
     _stored_or_made,
     log_odds,
@@ -28,8 +29,6 @@ from purification_nb.attacks.shadows import (
     shadow_log_odds,
     shadows_of,
 )
-
-from ..adversary import Attack, Knowledge, ThreatCard
 from ..cache import one_thread
 from ..networks import mlp
 from ..records import InputError, Records, Scored, as_floats, join

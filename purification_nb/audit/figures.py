@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from purification_nb.scores import (
+from ..attacks.reconstructions import plot_reconstructions
+from ..evaluation import plot_roc
+from ..records import Scored
+from ..scores import (
     confidence,
     dispersed_labels,
     normalised_entropy,
     plot_frequencies,
     plot_tsne,
 )
-
-from ..attacks.reconstructions import plot_reconstructions
-from ..evaluation import plot_roc
-from ..records import Scored
 from .findings import Audit
 
 if TYPE_CHECKING:

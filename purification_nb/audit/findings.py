@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from purification_nb.audit.sentences import (
+from ..attacks.catalogue import ALL_ATTACKS
+from ..audit.sentences import (
     leading_defences_sentence,
     leak_sentence,
     recipe_paragraph,
     reidentification_sentence,
 )
-
-from ..attacks.catalogue import ALL_ATTACKS
 from .table import AuditAnswers, attack_title
 
 

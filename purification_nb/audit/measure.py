@@ -25,7 +25,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purification_nb.audit.rows import (
+from ..adversary import Attack, Knowledge, held_out, knowledge_of
+from ..attacks.catalogue import ATTACKS
+from ..attacks.inversion import Inversion
+from ..attacks.reconstructions import evaluate_inversion, inversion_error
+from ..attacks.reference import ReferenceMembership
+from ..attacks.shadow_attacks import adapts
+from ..attacks.shadows import Shadows
+from ..audit.rows import (
     Row,
     accuracy_over_floor,
     error_over_label_only,
@@ -38,23 +45,15 @@ from purification_nb.audit.rows import (
     reidentified_over_label_only,
     row_of,
 )
-from purification_nb.scores import (
+from ..evaluation import evaluate, trial
+from ..networks import is_picture
+from ..records import InputError, Records, Scored
+from ..scores import (
     calibration_error,
     dispersion,
     distortion,
     negative_log_likelihood,
 )
-
-from ..adversary import Attack, Knowledge, held_out, knowledge_of
-from ..attacks.catalogue import ATTACKS
-from ..attacks.inversion import Inversion
-from ..attacks.reconstructions import evaluate_inversion, inversion_error
-from ..attacks.reference import ReferenceMembership
-from ..attacks.shadow_attacks import adapts
-from ..attacks.shadows import Shadows
-from ..evaluation import evaluate, trial
-from ..networks import is_picture
-from ..records import InputError, Records, Scored
 from ..service import Predictor, Recipe
 from ..splits import Split
 from .references import References

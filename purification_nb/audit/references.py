@@ -10,18 +10,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from purification_nb.audit.rows import (
+from ..adversary import Knowledge, held_out, knowledge_of
+from ..attacks.catalogue import ATTACKS
+from ..attacks.inversion import Inversion, label_only
+from ..attacks.reconstructions import inversion_error
+from ..audit.rows import (
     Row,
     found_row,
     mean_row,
     reidentification_rows,
     reidentified_or_none,
 )
-
-from ..adversary import Knowledge, held_out, knowledge_of
-from ..attacks.catalogue import ATTACKS
-from ..attacks.inversion import Inversion, label_only
-from ..attacks.reconstructions import inversion_error
 from ..evaluation import TrueLabel, evaluate
 from ..records import Scored, as_floats
 from ..scores import distortion

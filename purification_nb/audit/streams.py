@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 
-from purification_nb.audit.score_files import (
+from ..audit.score_files import (
     _array_header,
     _array_parts,
     _csv_parts,
@@ -26,7 +26,6 @@ from purification_nb.audit.score_files import (
     _pyarrow,
     score_columns,
 )
-
 from ..defences.imitation import load_imitation
 from ..defences.saving import load_purifier
 from ..files import atomic_file

@@ -10,7 +10,7 @@ __all__ = ["CATALOGUE", "RECIPES", "DEFAULT_RECIPES", "Entry", "AnotherModel", "
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from purification_nb.defences.baselines import (
+from ..defences.baselines import (
     RandomNoise,
     ReleaseBelow,
     Rounding,
@@ -19,7 +19,6 @@ from purification_nb.defences.baselines import (
     constant_per_label,
     one_hot,
 )
-
 from ..records import InputError, Records
 from ..service import Predictor, Recipe, Trained, undefended
 from ..targets import MLPTarget

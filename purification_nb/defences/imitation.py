@@ -17,14 +17,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from purification_nb.defences.answer_parts import (
+from ..defences.answer_parts import (
     Parts,
     following,
     put_together,
     row_shares,
     take_apart,
 )
-from purification_nb.defences.planning import (
+from ..defences.planning import (
     Prices,
     crowd_of,
     examples_by_bin,
@@ -33,7 +33,6 @@ from purification_nb.defences.planning import (
     plan_groups,
     reference_answers,
 )
-
 from ..files import write_atomically
 from ..records import InputError, Records, Scored, check_scores
 from ..service import Predictor

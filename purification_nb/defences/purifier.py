@@ -15,12 +15,11 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
-from purification_nb.defences.publishing import (
+from ..defences.publishing import (
     floor_to_units,
     keep_label_on_top,
     swap_label_to_top,
 )
-
 from ..records import InputError, Scored, check_scores
 from ..training import History
 from .paper_settings import paper_training
