@@ -18,6 +18,8 @@ import re
 import textwrap
 import tokenize
 
+# a word to ruff, with its reason; what is said after a semicolon is for readers
+NOQA = re.compile(r"^noqa(?:: [A-Z]+\d+(?:, [A-Z]+\d+)*)?(?: - [^;]*)?(?:; )?")
 Definition = ast.FunctionDef | ast.ClassDef
 
 
@@ -30,7 +32,9 @@ class Comments:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
             if token.type == tokenize.COMMENT:
                 kind = self.alone if token.line[: token.start[1]].strip() == "" else self.trailing
-                kind[token.start[0]] = token.string.lstrip("# ").strip()
+                said = NOQA.sub("", token.string.lstrip("# ")).strip()
+                if said:
+                    kind[token.start[0]] = said
 
     def of(self, first: int, last: int) -> str:
         """What is said of the thing on these lines: behind it, or on the lines right above."""

@@ -83,3 +83,11 @@ def test_neighbours_are_imported_by_the_way_to_them():
     assert with_relative_imports(made, 1).startswith("from .cache import (")
     assert with_relative_imports(made, 2).endswith("from .. import __version__\n")
     assert with_relative_imports("import purification_nb\n", 1) == "import purification_nb\n"
+
+
+def test_a_word_to_ruff_is_no_word_to_readers():
+    head, tail = "def f(\n", '):\n    """What one gets."""\n'
+    above = head + "    # who is asked\n    a=g(),  # noqa: B008 - it is frozen\n" + tail
+    assert documented(above).endswith("a\n    who is asked")
+    behind = head + "    a=g(),  # noqa: B008 - it is frozen; who is asked\n" + tail
+    assert documented(behind).endswith("a\n    who is asked")

@@ -184,7 +184,7 @@ def workbench(  # noqa: PLR0913 - each is a choice of the one who plays
     split : Split | None
         the data; digit_pairs when absent
     target : MLPTarget
-        noqa: B008 - it is frozen
+        (d1, d2, seed) -> Predictor: the service to be purified
     lams : Sequence[float]
         weights of the label term to train
     alphas : Sequence[float]

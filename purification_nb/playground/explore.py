@@ -107,7 +107,7 @@ class explore(Explorer):
     bench : Workbench | None
         made when absent: about a minute the first time
     state : State
-        noqa: B008 - it is frozen; where to begin
+        where to begin
     """
 
     def __init__(

@@ -202,13 +202,7 @@ def show(
     bench: Workbench,
     state: State = State(),  # noqa: B008 - it is frozen
 ) -> Shown:
-    """Everything a state shows, measured; raises `InputError` for a state that does not lie ready.
-
-    Parameters
-    ----------
-    state : State
-        noqa: B008 - it is frozen
-    """
+    "Everything a state shows, measured; raises `InputError` for a state that does not lie ready."
     state = state.check(bench)
     bare = bench.answers[None]
     published = published_answers(bench, state)

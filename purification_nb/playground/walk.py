@@ -45,7 +45,7 @@ def knobs(
     Parameters
     ----------
     target : MLPTarget
-        noqa: B008 - it is frozen
+        what they defend
     """
     quick = partial(QuickPurifier, alpha=0.0, beta=0.0)
     turned: list[tuple[str, str, Callable]] = [
