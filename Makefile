@@ -35,7 +35,7 @@ test: $(DEV) ## all that must hold: library = export, one look, types, every not
 	$(BIN)/ruff check -q $(LOOKED_AT)
 	$(BIN)/mypy
 	LOKY_MAX_CPU_COUNT=1 $(BIN)/python dev/bounded.py 1500 $(BIN)/nbdev_test --n_workers 2 --timing
-	$(BIN)/pytest tests/ -q -n 2 --dist loadfile --no-loadscope-reorder --durations 15
+	$(BIN)/pytest tests/ -q -n 2 --dist loadfile --durations 15
 
 test-slow: export OMP_NUM_THREADS := 1
 test-slow: $(DEV) ## every notebook's cells, with those flagged slow, and the attacks on more seeds and shadow models

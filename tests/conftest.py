@@ -10,16 +10,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "dev"))
 
 
-# What takes longest begins first, so that two workers end together.
-LONGEST = ["test_spine", "test_attacks", "test_assignments", "test_scores_only", "test_playground"]
-
-
-def pytest_collection_modifyitems(items):
-    """Bring the longest files to the front; within a file the order stays."""
-    place = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
-
-
 def pytest_addoption(parser):
     """Let whoever has half an hour more ask for everything."""
     parser.addoption(
