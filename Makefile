@@ -33,8 +33,7 @@ test: $(DEV) ## all that must hold: library = export, one look, types, every not
 	@$(BIN)/python dev/notebooks.py exported
 	$(BIN)/ruff format --check -q $(LOOKED_AT)
 	$(BIN)/ruff check -q $(LOOKED_AT)
-	$(BIN)/mypy
-	LOKY_MAX_CPU_COUNT=1 $(BIN)/python dev/bounded.py 1500 $(BIN)/nbdev_test --n_workers 2 --timing
+	$(BIN)/mypy & types=$$!; LOKY_MAX_CPU_COUNT=1 $(BIN)/python dev/bounded.py 1500 $(BIN)/nbdev_test --n_workers 2 --timing; cells=$$?; wait $$types && exit $$cells
 	$(BIN)/pytest tests/ -q -n 2 --dist loadfile --durations 15
 
 test-slow: export OMP_NUM_THREADS := 1

@@ -27,7 +27,7 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import binomtest, norm
 
-from .adversary import Attack, Knowledge, ThreatCard
+from .adversary import Attack, Knowledge, ThreatCard, balanced_accuracy
 from .records import InputError, Scored
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _accuracy(
     level: float,
 ) -> tuple:
     "Balanced accuracy; its interval is exact where records are independent and sides equal."
-    value = float((said[0].mean() + 1 - said[1].mean()) / 2)
+    value = balanced_accuracy(*said)
     if all(part.groups is None for part in parts) and len(parts[0]) == len(parts[1]):
         right = int(said[0].sum() + (~said[1]).sum())
         exact = binomtest(right, 2 * len(parts[0])).proportion_ci(level)
@@ -387,7 +387,7 @@ def trial(
             learn.append(part[np.concatenate(third[:out] + third[out + 1 :])])
             test.append(part[third[out]])
         fitted = copy.copy(attack).fit(replace(knowledge, members=learn[0], nonmembers=learn[1]))
-        found.append((fitted.predict(test[0]).mean() + 1 - fitted.predict(test[1]).mean()) / 2)
+        found.append(fitted.accuracy(*test))
         # a standard error of the mean so far, at most
         doubt = np.sqrt(sum(0.25 / len(part) for part in test) / (out + 1)) / 2
         if np.mean(found) + 3 * doubt < beat:

@@ -28,7 +28,6 @@ from ..scores import MEMBER, NONMEMBER, confidence
 from .bench import PARTS, Weights, Workbench, workbench
 from .explorer import Explorer
 from .panels import Panel, ScoreBars
-from .states import balanced_accuracy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,7 +162,7 @@ def new_game(
         scored,
         is_member,
         {name: attack.predict(scored) for name, attack in fitted.items()},
-        {name: balanced_accuracy(*map(attack.predict, parts)) for name, attack in fitted.items()},
+        {name: attack.accuracy(*parts) for name, attack in fitted.items()},
         purified,
     )
 
