@@ -6,28 +6,43 @@
 __all__ = [
     "FPRS",
     "plot_roc",
-    "resampling_weights",
     "check_resolution",
+    "weights_of_both",
+    "different_records",
+    "Measured",
+    "measured",
     "evaluate",
     "planted_leak",
     "TrueLabel",
+    "Trial",
+    "try_on_known",
     "trial",
+    "Averaged",
+    "near_equals",
+    "combined",
     "strongest",
-    "mean_with_interval",
 ]
 
 # %% ../nbs/10_evaluation.ipynb #4c4961c2
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import expit
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 
-from .adversary import Attack, Knowledge, ThreatCard, balanced_accuracy
+from .adversary import Attack, Knowledge, ThreatCard
+from .intervals import (
+    ROUNDS,
+    LowFPR,
+    Mean,
+    Rate,
+    origins_of,
+    resampling_weights,
+)
 from .records import InputError, Scored
 
 if TYPE_CHECKING:
@@ -65,11 +80,6 @@ def _auc(fpr: np.ndarray, tpr: np.ndarray) -> np.ndarray:
     return np.trapezoid(tpr, fpr, axis=1)
 
 
-def _tpr_at(fpr: np.ndarray, tpr: np.ndarray, at: float) -> np.ndarray:
-    "The TPR of each curve at this FPR; ties count for the defender: no threshold, no catch."
-    return np.where(fpr <= at + 1e-12, tpr, 0).max(1)
-
-
 # %% ../nbs/10_evaluation.ipynb #ff849e5f
 def plot_roc(
     # name -> (attack scores of members, of non-members)
@@ -99,46 +109,11 @@ def plot_roc(
         yscale="log",
         xlim=(low[0], 1),
         ylim=(low[1], 1.05),
-        xlabel="share of strangers accused (FPR)",
+        xlabel="share of non-members accused (FPR)",
         ylabel="share of members found (TPR)",
     )
     ax.legend(frameon=False, fontsize=7)
     return ax
-
-
-# %% ../nbs/10_evaluation.ipynb #c318a364
-def resampling_weights(
-    n: int,  # number of records
-    groups: np.ndarray | None = None,  # (n, g) ids of what they stem from; none: each for itself
-    rounds: int = 300,  # how many resamplings
-    seed: int = 0,  # of the resampling
-) -> np.ndarray:  # (rounds, n) how often each record counts
-    """Bootstrap weights that resample what records stem from, not records.
-
-    With several groups a record this is the pigeonhole bootstrap (Owen, 2007).
-
-    Parameters
-    ----------
-    n : int
-        number of records
-    groups : np.ndarray | None
-        (n, g) ids of what they stem from; none: each for itself
-    rounds : int
-        how many resamplings
-    seed : int
-        of the resampling
-
-    Returns
-    -------
-    np.ndarray
-        (rounds, n) how often each record counts
-    """
-    rng = np.random.default_rng(seed)
-    if groups is None:
-        return rng.multinomial(n, np.full(n, 1 / n), rounds).astype(float)
-    ids, place = np.unique(groups, return_inverse=True)
-    counts = rng.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), rounds).astype(float)
-    return counts[:, place.reshape(len(groups), -1)].prod(2)
 
 
 # %% ../nbs/10_evaluation.ipynb #97a58a2b
@@ -146,7 +121,7 @@ FPRS = (0.01, 0.001)  # false positive rates at which the true positive rate is 
 
 
 def check_resolution(
-    nonmembers: int,  # how many there are
+    nonmembers: int,  # how many different ones there are
     fpr: float,  # the false positive rate asked for
 ) -> None:
     """Raise `InputError` where fewer than ten false positives are expected.
@@ -154,7 +129,7 @@ def check_resolution(
     Parameters
     ----------
     nonmembers : int
-        how many there are
+        how many different ones there are
     fpr : float
         the false positive rate asked for
     """
@@ -166,17 +141,6 @@ def check_resolution(
 
 
 # %% ../nbs/10_evaluation.ipynb #4590970d
-def _interval(values: np.ndarray, level: float) -> list[float]:
-    "Between which ends this share of resampled values lies."
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    return [float(v) for v in np.quantile(values, tails)]
-
-
-def _weighted_rate(hit: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    "A rate in each resampling."
-    return (weights * hit).sum(1) / weights.sum(1)
-
-
 def _finite_scores(attack: Attack, parts: Sequence[Scored]) -> list[np.ndarray]:
     "The attack's scores of each part, or an `InputError`."
     scores = [attack.score(part) for part in parts]
@@ -185,29 +149,92 @@ def _finite_scores(attack: Attack, parts: Sequence[Scored]) -> list[np.ndarray]:
     return scores
 
 
-def _weights_of_both(parts: Sequence[Scored], rounds: int) -> list[np.ndarray]:
-    "Resampling weights of each part, less the rounds in which one of them is empty."
-    weights = [
-        resampling_weights(len(part), part.groups, rounds, seed) for seed, part in enumerate(parts)
-    ]
-    filled = (weights[0].sum(1) > 0) & (weights[1].sum(1) > 0)
-    return [weight[filled] for weight in weights]
+def weights_of_both(
+    parts: Sequence[Scored],  # members, non-members
+    rounds: int = ROUNDS,  # bootstrap resamplings
+) -> list[np.ndarray]:  # (rounds, n) each
+    """Resampling weights of members and of non-members.
+
+    Parameters
+    ----------
+    parts : Sequence[Scored]
+        members, non-members
+    rounds : int
+        bootstrap resamplings
+
+    Returns
+    -------
+    list[np.ndarray]
+        (rounds, n) each
+    """
+    origins = [origins_of(part, side) for side, part in enumerate(parts)]
+    return [resampling_weights(one, rounds) for one in origins]
 
 
-def _accuracy(
-    said: Sequence[np.ndarray],  # "member", of members and of non-members
-    parts: Sequence[Scored],
-    weights: Sequence[np.ndarray],
-    level: float,
-) -> tuple:
-    "Balanced accuracy; its interval is exact where records are independent and sides equal."
-    value = balanced_accuracy(*said)
-    if all(part.groups is None for part in parts) and len(parts[0]) == len(parts[1]):
-        right = int(said[0].sum() + (~said[1]).sum())
-        exact = binomtest(right, 2 * len(parts[0])).proportion_ci(level)
-        return value, float(exact.low), float(exact.high), None
-    found, accused = (_weighted_rate(*both) for both in zip(said, weights, strict=True))
-    return value, *_interval((found + 1 - accused) / 2, level), None
+def different_records(
+    part: Scored,
+) -> np.ndarray:  # numbers of 64 bits
+    """The names of the different records of a set: one that occurs twice counts once.
+
+    Returns
+    -------
+    np.ndarray
+        numbers of 64 bits
+    """
+    return np.unique(origins_of(part), axis=0).sum(1, dtype=np.uint64)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What an attack finds on held-out records.
+
+    Parameters
+    ----------
+    accuracy : Rate
+        balanced
+    low_fprs : dict[float, LowFPR]
+        TPR at each of `FPRS`
+    """
+
+    accuracy: Rate  # balanced
+    auc: Mean
+    low_fprs: dict[float, LowFPR]  # TPR at each of `FPRS`
+
+    def by_metric(self) -> dict[str, Mean | Rate]:
+        "The estimates under the names that tables have."
+        found: dict[str, Mean | Rate] = {"accuracy": self.accuracy, "auc": self.auc}
+        return found | {f"tpr_at_fpr_{fpr}": one for fpr, one in self.low_fprs.items()}
+
+
+# %% ../nbs/10_evaluation.ipynb #3bd57bf4
+def measured(
+    attack: Attack,  # fitted
+    members: Scored,  # held-out members
+    nonmembers: Scored,  # held-out non-members
+    rounds: int = ROUNDS,  # bootstrap resamplings
+) -> Measured:
+    """What an attack finds, as estimates; raises `InputError` where its scores are not finite.
+
+    Parameters
+    ----------
+    attack : Attack
+        fitted
+    members : Scored
+        held-out members
+    nonmembers : Scored
+        held-out non-members
+    rounds : int
+        bootstrap resamplings
+    """
+    parts = members, nonmembers
+    scores, weights = _finite_scores(attack, parts), weights_of_both(parts, rounds)
+    right = [scores[0] >= attack.threshold_, scores[1] < attack.threshold_]
+    curve, curves = _roc(*scores), _roc(*scores, *weights)
+    return Measured(
+        Rate.of(right, weights),
+        Mean(_auc(*curve)[0], _auc(*curves)),
+        {fpr: LowFPR.at(fpr, scores, weights) for fpr in FPRS},
+    )
 
 
 # %% ../nbs/10_evaluation.ipynb #f0f71467
@@ -215,10 +242,8 @@ def evaluate(
     attack: Attack,  # fitted
     members: Scored,  # held-out members
     nonmembers: Scored,  # held-out non-members
-    rounds: int = 300,  # bootstrap resamplings
+    rounds: int = ROUNDS,  # bootstrap resamplings
     level: float = 0.95,  # of the intervals
-    # how many such evaluations will be averaged: their non-members resolve a low FPR together
-    pooled: int = 1,
 ) -> dict[str, tuple]:  # metric -> (value, low, high, why there is none)
     """Accuracy, AUC and TPR at low FPRs, with intervals.
 
@@ -236,32 +261,21 @@ def evaluate(
         bootstrap resamplings
     level : float
         of the intervals
-    pooled : int
-        how many such evaluations will be averaged: their non-members resolve a low FPR
-        together
 
     Returns
     -------
     dict[str, tuple]
         metric -> (value, low, high, why there is none)
     """
-    parts = members, nonmembers
-    scores = _finite_scores(attack, parts)
-    weights = _weights_of_both(parts, rounds)
-    said = [score >= attack.threshold_ for score in scores]
-    curve, curves = _roc(scores[0], scores[1]), _roc(scores[0], scores[1], weights[0], weights[1])
-    result = {
-        "accuracy": _accuracy(said, parts, weights, level),
-        "auc": (float(_auc(*curve)[0]), *_interval(_auc(*curves), level), None),
-    }
+    found = measured(attack, members, nonmembers, rounds)
+    result: dict[str, tuple] = {}
+    for metric, one in found.by_metric().items():
+        result[metric] = (one.value, *one.interval(level), None)
     for fpr in FPRS:
         try:
-            check_resolution(pooled * len(nonmembers), fpr)
+            check_resolution(len(different_records(nonmembers)), fpr)
         except InputError as why:
             result[f"tpr_at_fpr_{fpr}"] = (None, None, None, str(why))
-            continue
-        resampled = _interval(_tpr_at(*curves, fpr), level)
-        result[f"tpr_at_fpr_{fpr}"] = (float(_tpr_at(*curve, fpr)[0]), *resampled, None)
     return result
 
 
@@ -352,13 +366,67 @@ class TrueLabel(Attack):
 
 
 # %% ../nbs/10_evaluation.ipynb #e4906b39
-def trial(
+def _fold_of_each(part: Scored, rng: np.random.Generator) -> np.ndarray:
+    "(n,) 0, 1 or 2; records of one group (the first, where there are several) are in one fold."
+    if part.groups is None:
+        return rng.permutation(np.arange(len(part)) % 3)
+    _, place = np.unique(part.groups[:, 0], return_inverse=True)
+    return rng.permutation(np.arange(place.max() + 1) % 3)[place]
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """How an attack does on known records that it was not fitted on.
+
+    Parameters
+    ----------
+    right : np.ndarray
+        (n,) of members, then non-members; NaN where it was not tried
+    is_member : np.ndarray
+        (n,)
+    at_low_fpr : float
+        TPR at 1 % FPR, mean over folds
+    """
+
+    right: np.ndarray  # (n,) of members, then non-members; NaN where it was not tried
+    is_member: np.ndarray  # (n,)
+    at_low_fpr: float  # TPR at 1 % FPR, mean over folds
+
+    @property
+    def accuracy(self) -> float:
+        "Balanced accuracy."
+        return float(np.nanmean([np.nanmean(self.right[self.is_member == s]) for s in (0, 1)]))
+
+    @property
+    def complete(self) -> bool:
+        "Whether all folds were run."
+        return not np.isnan(self.right).any()
+
+    def behind(
+        self,
+        other: "Trial",
+    ) -> float:  # in standard errors of the paired difference
+        """How far this one's accuracy is behind another's.
+
+        Returns
+        -------
+        float
+            in standard errors of the paired difference
+        """
+        more = other.right - self.right
+        sides = [more[self.is_member == side] for side in (0, 1)]
+        error = np.sqrt(sum(side.var() / len(side) for side in sides)) / 2
+        return float(np.mean([side.mean() for side in sides]) / max(error, 1e-12))
+
+
+# %% ../nbs/10_evaluation.ipynb #30237aed
+def try_on_known(
     attack: Attack,  # fitted or not; a copy is used
     knowledge: Knowledge,  # of this adversary
     # what another attack reached: who is hopelessly behind after a fold is not tried further
     beat: float = 0.0,
-) -> float:  # balanced accuracy on known records, three-fold
-    """What the adversary can tell of an attack's strength without the held-out halves.
+) -> Trial:
+    """Three-fold cross-validation on known records.
 
     Raises `InputError` where known members or known non-members are missing.
 
@@ -371,35 +439,153 @@ def trial(
     beat : float
         what another attack reached: who is hopelessly behind after a fold is not tried
         further
+    """
+    parts = knowledge.known_records()
+    rng = np.random.default_rng(knowledge.seed)
+    folds = [_fold_of_each(part, rng) for part in parts]
+    right = [np.full(len(part), np.nan) for part in parts]
+    found, low_fprs = [], []
+    for out in range(3):
+        kept = [part[fold != out] for part, fold in zip(parts, folds, strict=True)]
+        test = [part[fold == out] for part, fold in zip(parts, folds, strict=True)]
+        fitted = copy.copy(attack).fit(replace(knowledge, members=kept[0], nonmembers=kept[1]))
+        scores = [fitted.score(part) for part in test]
+        says = [score >= fitted.threshold_ for score in scores]
+        right[0][folds[0] == out], right[1][folds[1] == out] = says[0], ~says[1]
+        found.append((says[0].mean() + 1 - says[1].mean()) / 2)
+        low_fprs.append(LowFPR.at(0.01, scores, [np.ones((1, len(s))) for s in scores]).value)
+        # a standard error of the mean so far, at most
+        doubt = np.sqrt(sum(0.25 / len(part) for part in test) / (out + 1)) / 2
+        if np.mean(found) + 3 * doubt < beat:
+            break
+    is_member = np.repeat([1, 0], [len(part) for part in parts])
+    return Trial(np.concatenate(right), is_member, float(np.mean(low_fprs)))
+
+
+def trial(
+    attack: Attack,  # fitted or not; a copy is used
+    knowledge: Knowledge,  # of this adversary
+    beat: float = 0.0,  # as `try_on_known`
+) -> float:  # balanced accuracy on known records, three-fold
+    """What the adversary can tell of an attack's strength without the held-out halves.
+
+    Raises `InputError` where known members or known non-members are missing.
+
+    Parameters
+    ----------
+    attack : Attack
+        fitted or not; a copy is used
+    knowledge : Knowledge
+        of this adversary
+    beat : float
+        as `try_on_known`
 
     Returns
     -------
     float
         balanced accuracy on known records, three-fold
     """
-    parts = knowledge.known_records()
-    rng = np.random.default_rng(knowledge.seed)
-    thirds = [np.array_split(rng.permutation(len(part)), 3) for part in parts]
-    found: list[float] = []
-    for out in range(3):
-        learn, test = [], []
-        for part, third in zip(parts, thirds, strict=True):
-            learn.append(part[np.concatenate(third[:out] + third[out + 1 :])])
-            test.append(part[third[out]])
-        fitted = copy.copy(attack).fit(replace(knowledge, members=learn[0], nonmembers=learn[1]))
-        found.append(fitted.accuracy(*test))
-        # a standard error of the mean so far, at most
-        doubt = np.sqrt(sum(0.25 / len(part) for part in test) / (out + 1)) / 2
-        if np.mean(found) + 3 * doubt < beat:
-            break
-    return float(np.mean(found))
+    return try_on_known(attack, knowledge, beat).accuracy
+
+
+# %% ../nbs/10_evaluation.ipynb #55fd52e3
+class Averaged(Attack):
+    """The mean of several attacks' scores, each as its place among those of known records.
+
+    Parameters
+    ----------
+    attacks : Sequence[Attack]
+        fitted
+    knowledge : Knowledge
+        of this adversary
+    """
+
+    needs = ()
+    threshold_ = 0.0
+
+    def __init__(
+        self,
+        attacks: Sequence[Attack],  # fitted
+        knowledge: Knowledge,  # of this adversary
+    ):
+        self.attacks = list(attacks)
+        self.name = " + ".join(attack.name for attack in attacks)
+        self.card = ThreatCard("ours", "as its parts", "as its parts", "as its parts")
+        known = knowledge.known_records()
+        self.known_ = [
+            np.sort(np.concatenate([attack.score(part) for part in known])) for attack in attacks
+        ]
+
+    def _place(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
+        "The share of known scores below each value; ties count half."
+        below = np.searchsorted(known, values, side="left")
+        return (below + np.searchsorted(known, values, side="right")) / (2 * len(known))
+
+    def score(self, scored: Scored) -> np.ndarray:
+        "How far above its threshold each attack is, in shares of known records, on average."
+        places = []
+        for attack, known in zip(self.attacks, self.known_, strict=True):
+            line = self._place(np.array([attack.threshold_]), known)
+            places.append(self._place(attack.score(scored), known) - line)
+        return np.mean(places, 0)
+
+
+# %% ../nbs/10_evaluation.ipynb #d1535d7a
+_MOST_AVERAGED = 5
+
+
+def near_equals(
+    trials: Sequence[Trial],
+    gap: int | None = None,  # which of them is the gap attack's, where one is
+) -> list[int]:  # which of them, the best first
+    """The best, and those at most a standard error behind; the gap attack alone where it is one.
+
+    Parameters
+    ----------
+    gap : int | None
+        which of them is the gap attack's, where one is
+
+    Returns
+    -------
+    list[int]
+        which of them, the best first
+    """
+    best = trials[int(np.argmax([one.accuracy for one in trials]))]
+    ranked = sorted(range(len(trials)), key=lambda i: -trials[i].accuracy)
+    near = [i for i in ranked if trials[i].complete and trials[i].behind(best) <= 1]
+    if gap in near:
+        return [gap]
+    return near[:_MOST_AVERAGED] or ranked[:1]
+
+
+def combined(
+    attacks: Sequence[Attack],  # fitted
+    trials: Sequence[Trial],  # of each
+    knowledge: Knowledge,  # of this adversary
+) -> Attack:
+    """The strongest of attacks that were tried, or the average of those that come near it.
+
+    Parameters
+    ----------
+    attacks : Sequence[Attack]
+        fitted
+    trials : Sequence[Trial]
+        of each
+    knowledge : Knowledge
+        of this adversary
+    """
+    names = [attack.name for attack in attacks]
+    chosen = near_equals(trials, names.index("label") if "label" in names else None)
+    if len(chosen) == 1:
+        return attacks[chosen[0]]
+    return Averaged([attacks[i] for i in chosen], knowledge)
 
 
 def strongest(
     attacks: Sequence[Attack],  # fitted attacks
     knowledge: Knowledge,  # of this adversary
-) -> Attack:  # one of them
-    """The attack that does best on known records, by three-fold cross-validation.
+) -> Attack:  # one of them, or an average
+    """The attack that does best on known records, or the average of near-equals.
 
     Raises `InputError` where known members or known non-members are missing.
 
@@ -413,50 +599,10 @@ def strongest(
     Returns
     -------
     Attack
-        one of them
+        one of them, or an average
     """
-    tried: list[float] = []
+    tried: list[Trial] = []
     for attack in attacks:
-        tried.append(trial(attack, knowledge, max(tried, default=0.0)))
-    return attacks[int(np.argmax(tried))]
-
-
-# %% ../nbs/10_evaluation.ipynb #243d79c7
-def mean_with_interval(
-    # (n,) one number a record; NaN where there is none; True or False for a rate
-    values: np.ndarray,
-    groups: np.ndarray | None = None,  # (n, g) what records stem from
-    rounds: int = 300,  # bootstrap resamplings
-    level: float = 0.95,  # of the interval
-) -> tuple[float, float, float]:  # (mean, low, high)
-    """A mean over records and its bootstrap interval by group.
-
-    Parameters
-    ----------
-    values : np.ndarray
-        (n,) one number a record; NaN where there is none; True or False for a rate
-    groups : np.ndarray | None
-        (n, g) what records stem from
-    rounds : int
-        bootstrap resamplings
-    level : float
-        of the interval
-
-    Returns
-    -------
-    tuple[float, float, float]
-        (mean, low, high)
-    """
-    is_rate = np.asarray(values).dtype == bool
-    values = np.asarray(values, float)
-    there = ~np.isnan(values)
-    known = values[there]
-    mean = float(known.mean())
-    # a rate: exact where records are independent, or where resampling can show no spread
-    if is_rate and (groups is None or known.mean() in (0, 1)):
-        n = len(known) if groups is None else len(np.unique(np.asarray(groups)[there]))
-        exact = binomtest(round(known.mean() * n), n).proportion_ci(level)
-        return mean, float(exact.low), float(exact.high)
-    weights = resampling_weights(len(values), groups, rounds)[:, there]
-    low, high = _interval(_weighted_rate(known, weights[weights.sum(1) > 0]), level)
-    return mean, low, high
+        beat = max((one.accuracy for one in tried), default=0.0)
+        tried.append(try_on_known(attack, knowledge, beat))
+    return combined(attacks, tried, knowledge)

@@ -11,7 +11,7 @@ from purification_nb.datasets import digits
 from purification_nb.defences.baselines import one_hot
 from purification_nb.defences.publishing import keep_labels, limit_decimals
 from purification_nb.defences.purifier import PurifierDefence
-from purification_nb.evaluation import mean_with_interval
+from purification_nb.intervals import mean_with_interval
 from purification_nb.records import Records
 from purification_nb.service import Recipe
 from purification_nb.splits import split_sets

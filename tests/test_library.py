@@ -19,7 +19,7 @@ FLOORS = [
     {"records", "splits", "scores", "scale", "files"},
     {"networks", "training", "checkpoints", "cache", "downloads", "faces", "datasets"},
     {"service", "trained", "targets"},
-    {"adversary", "evaluation", "controls"},
+    {"adversary", "intervals", "evaluation", "controls"},
     {"attacks"},
     {"defences"},
     {"audit"},

@@ -8,6 +8,7 @@ __all__ = [
     "reidentified",
     "plot_reidentification",
     "inversion_error",
+    "inversion_measures",
     "evaluate_inversion",
     "invert_service",
 ]
@@ -22,7 +23,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from ..adversary import held_out, knowledge_of
-from ..evaluation import mean_with_interval
+from ..intervals import mean_with_interval
 from ..networks import is_picture
 from ..records import InputError, Scored, as_floats
 from ..service import Predictor
@@ -281,9 +282,28 @@ def inversion_error(
 
 
 # %% ../../nbs/05_inversion.ipynb #178f1f4a
-def _measures(attack: Inversion, part: Scored) -> dict[str, Callable[[], np.ndarray]]:
-    "Name -> what measures the attack's drawings of these records."
-    drawn, x = attack.reconstruct(part), part.x
+def inversion_measures(
+    attack: Inversion,  # fitted
+    drawn: np.ndarray,  # (n, ...) its reconstructions
+    part: Scored,  # whose they are
+) -> dict[str, Callable[[], np.ndarray]]:  # name -> what gives (n,) one number a record
+    """What measures the attack's drawings of these records.
+
+    Parameters
+    ----------
+    attack : Inversion
+        fitted
+    drawn : np.ndarray
+        (n, ...) its reconstructions
+    part : Scored
+        whose they are
+
+    Returns
+    -------
+    dict[str, Callable[[], np.ndarray]]
+        name -> what gives (n,) one number a record
+    """
+    x = part.x
     assert x is not None
     return {
         "inversion_error": lambda: inversion_error(drawn, x),
@@ -315,7 +335,7 @@ def evaluate_inversion(
     """
     result: dict[str, tuple] = {}
     for end, part in (("members", members), ("nonmembers", nonmembers)):
-        for name, measure in _measures(attack, part).items():
+        for name, measure in inversion_measures(attack, attack.reconstruct(part), part).items():
             try:
                 result[f"{name}_{end}"] = (*mean_with_interval(measure(), part.groups), None)
             except InputError as why:

@@ -17,6 +17,7 @@ import torch
 
 from ..cache import cache_folder, fingerprint, library_version
 from ..files import write_atomically
+from ..intervals import Estimate, LowFPR, Mean, Rate
 from ..records import Records, Scored
 from ..scale import scale
 from .measure import CellPlan, measure_cell
@@ -62,7 +63,6 @@ def cell_path(plan: CellPlan) -> Path | None:
         plan.seed,
         plan.shadows and plan.shadows.count,
         _contents(plan.other),
-        plan.seeds,
         plan.pictures,
         plan.choose,
         scale(),
@@ -82,6 +82,29 @@ def _arrays_of(result: dict[str, Any]) -> dict[str, np.ndarray]:
     return arrays
 
 
+_KINDS: dict[str, type[Estimate]] = {kind.__name__: kind for kind in (Rate, Mean, LowFPR)}
+
+
+def _estimate_as_plain(estimate: Estimate | None, arrays: dict[str, np.ndarray]) -> Any:
+    "Its kind and the names of its fields' arrays, which are added; equal arrays only once."
+    if estimate is None:
+        return None
+    named = {}
+    for part in fields(estimate):  # type: ignore[arg-type] # every kind is a dataclass
+        array = np.asarray(getattr(estimate, part.name))
+        named[part.name] = f"array.{fingerprint(array)}"
+        arrays[named[part.name]] = array
+    return [type(estimate).__name__, named]
+
+
+def _estimate_from_plain(plain: Any, arrays: dict[str, np.ndarray]) -> Estimate | None:
+    "The estimate again."
+    if plain is None:
+        return None
+    kind, named = plain
+    return _KINDS[kind](**{field: arrays[name] for field, name in named.items()})
+
+
 # %% ../../nbs/25_audit.ipynb #27236e8d
 def save_cell(
     path: Path,
@@ -98,14 +121,14 @@ def save_cell(
     """
     if result.get("broke"):
         return
-    figures = ("roc", "scored", "drawn")
+    figures, arrays = ("roc", "scored", "drawn"), _arrays_of(result)
     plain = {
-        "rows": rows,
+        "rows": [row | {"estimate": _estimate_as_plain(row["estimate"], arrays)} for row in rows],
         "result": {name: value for name, value in result.items() if name not in figures},
     }
     text = json.dumps(plain, default=lambda number: number.item()).encode()
     file = io.BytesIO()
-    arrays = _arrays_of(result) | {"plain": np.frombuffer(text, np.uint8)}
+    arrays["plain"] = np.frombuffer(text, np.uint8)
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type] # stubs: arrays are no flags
     try:
         write_atomically(path, file.getvalue())
@@ -124,6 +147,8 @@ def load_cell(path: Path) -> tuple[list[Row], dict[str, Any]] | None:
         with np.load(path, allow_pickle=False) as file:
             held = dict(file)
         plain = json.loads(held.pop("plain").tobytes())
+        for row in plain["rows"]:
+            row["estimate"] = _estimate_from_plain(row["estimate"], held)
     except FileNotFoundError:
         return None
     except Exception as error:

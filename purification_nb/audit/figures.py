@@ -36,7 +36,7 @@ def plot_tradeoff(
 
     ax = ax or plt.subplots(figsize=(5, 3))[1]
     for recipe, mark in zip(audit.recipes, "osD^vPX*<>" * 3, strict=False):
-        if not (over := audit.seeds_mean("over_floor", recipe)):
+        if not (over := audit.interval(recipe, "over_floor", "strongest")):
             continue
         value, low, high = over
         ax.errorbar(
@@ -129,6 +129,8 @@ def figures(
     import matplotlib.pyplot as plt
 
     made = _leak_figures(audit)
+    if not any("scored" in shown for shown in audit.shown.values()):
+        return made
     made[
         "Confidence, uncertainty, and score vectors of five hard labels (t-SNE); likeness here"
         " proves nothing, the table does"

@@ -18,7 +18,7 @@ from ..audit.sentences import (
     recipe_paragraph,
     reidentification_sentence,
 )
-from .table import AuditAnswers, attack_title
+from .table import CHOSEN, AuditAnswers, attack_title
 
 
 # %% ../../nbs/25_audit.ipynb #9a58dfc9
@@ -50,12 +50,12 @@ def as_text(
 # %% ../../nbs/25_audit.ipynb #474d3258
 def _summary_line(found: AuditAnswers, recipe: str) -> dict[str, Any]:
     "What one recipe stops and what it costs."
-    over, surest = found.seeds_mean("over_floor", recipe), found.surest(recipe)
+    surest = found.surest(recipe)
     line = {
         "strongest attack": found.value(recipe, "accuracy", "strongest"),
-        "over the floor": over[0] if over else None,
+        "over the floor": found.value(recipe, "over_floor", "strongest"),
     }
-    if found.seeds_mean("over_floor_repeated", recipe):
+    if found.interval(recipe, "over_floor", "strongest_repeated"):
         line["asking often"] = found.value(recipe, "accuracy", "strongest_repeated")
     line |= {
         "TPR at 1% FPR": surest[0] if surest else None,
@@ -64,7 +64,7 @@ def _summary_line(found: AuditAnswers, recipe: str) -> dict[str, Any]:
         "L1": found.value(recipe, "distortion_l1"),
         "L2": found.value(recipe, "distortion_l2"),
     }
-    if over := found.seeds_mean("inversion_error_over_label_only", recipe):
+    if over := found.interval(recipe, "inversion_error_over_label_only", "inversion"):
         line["inversion error / label only"] = over[0]
         for who, end in (("members", "members"), ("non-members", "nonmembers")):
             share = found.value(recipe, f"reidentified_{end}", "inversion")
@@ -88,7 +88,7 @@ def recipe_title(name: str, setting: str | None) -> str:
 def _attack_order() -> list[str]:
     "Every attack there is, naive and adaptive, in the order of tables."
     order = []
-    for name in [*ALL_ATTACKS, "strongest", "strongest_repeated"]:
+    for name in [*ALL_ATTACKS, *CHOSEN]:
         order += [attack_title(name, False), attack_title(name, True)]
     return order
 

@@ -14,6 +14,7 @@ __all__ = [
     "add_membership",
     "try_attack",
     "add_strongest",
+    "add_surest",
     "measure_cell",
 ]
 
@@ -28,7 +29,7 @@ import numpy as np
 from ..adversary import Attack, Knowledge, held_out, knowledge_of
 from ..attacks.catalogue import ATTACKS
 from ..attacks.inversion import Inversion
-from ..attacks.reconstructions import evaluate_inversion, inversion_error
+from ..attacks.reconstructions import inversion_error, inversion_measures
 from ..attacks.reference import ReferenceMembership
 from ..attacks.shadow_attacks import adapts
 from ..attacks.shadows import Shadows
@@ -36,16 +37,15 @@ from ..audit.rows import (
     Row,
     accuracy_over_floor,
     error_over_label_only,
-    found_row,
+    estimate_row,
     mean_row,
     most_exposed,
     refused_if_unresolved,
     reidentification_rows,
-    reidentified_or_none,
     reidentified_over_label_only,
     row_of,
 )
-from ..evaluation import evaluate, trial
+from ..evaluation import Trial, combined, different_records, measured, try_on_known
 from ..networks import is_picture
 from ..records import InputError, Records, Scored
 from ..scores import (
@@ -78,8 +78,6 @@ class CellPlan:
         shadow models that stand ready, for attacks that want some
     other : Records | None
         another data set, for `mlleaks_2`
-    seeds : int
-        how many are pooled: their non-members resolve a low FPR together
     pictures : bool
         keep what the report's figures need
     choose : bool
@@ -94,7 +92,6 @@ class CellPlan:
     bare: Recipe  # the undefended one: what naive adversaries believe in
     shadows: Shadows | None = None  # shadow models that stand ready, for attacks that want some
     other: Records | None = None  # another data set, for `mlleaks_2`
-    seeds: int = 1  # how many are pooled: their non-members resolve a low FPR together
     pictures: bool = False  # keep what the report's figures need
     choose: bool = True  # find the strongest attack
 
@@ -109,12 +106,12 @@ def _rows_beside_bare(
     "Accuracy, changed labels and distortion on one set."
     accuracy, flips, end = names
     rows = [
-        mean_row(accuracy, after.argmax(1) == part.y, part.groups),
-        mean_row(flips, after.argmax(1) != before.argmax(1), part.groups),
+        mean_row(accuracy, after.argmax(1) == part.y, part),
+        mean_row(flips, after.argmax(1) != before.argmax(1), part),
     ]
     for norm in (1, 2):
         moved = distortion(before, after, norm)
-        rows.append(mean_row(f"distortion_l{norm}{end}", moved, part.groups))
+        rows.append(mean_row(f"distortion_l{norm}{end}", moved, part))
     return rows
 
 
@@ -143,7 +140,7 @@ def cost_rows(
     rows += [
         row_of("ece", calibration_error(after, d3.y), n=len(d3)),
         row_of("nll", negative_log_likelihood(after, d3.y), n=len(d3)),
-        mean_row("mean_top_score", after.max(1), d3.groups),
+        mean_row("mean_top_score", after.max(1), d3),
         row_of("dispersion", dispersion(after), n=len(d3)),
         row_of("train_seconds", info.get("target_seconds", 0) + info["defence_seconds"]),
         row_of("query_seconds", seconds, n=len(d3)),
@@ -169,7 +166,7 @@ class Turn(NamedTuple):
 class Contender(NamedTuple):
     "An attack that may be the strongest."
 
-    found: float  # balanced accuracy on known records, see `trial`
+    trial: Trial  # on known records
     attack: Attack
     name: str
 
@@ -201,9 +198,11 @@ class CellFindings:
 
     def add_evaluation(self, attack: Attack, about: dict[str, Any]) -> None:
         "Add the rows of a membership attack, measured on the held-out halves."
+        estimates: dict[str, Any] = measured(attack, *self.held).by_metric()
+        bare = self.plan.references.bare
+        estimates["over_floor"] = accuracy_over_floor(attack, self.held, bare)
         n = sum(map(len, self.held))
-        for metric, value in evaluate(attack, *self.held, pooled=self.plan.seeds).items():
-            self.rows.append(found_row(metric, value, n, **about))
+        self.rows += [estimate_row(metric, one, n, **about) for metric, one in estimates.items()]
 
 
 def attack_turns(
@@ -229,48 +228,51 @@ def attack_turns(
 def _inversion_rows(cell: CellFindings, attack: Inversion, drawn: list, about: dict) -> list[Row]:
     "Inversion error, SSIM and re-identification of both held-out halves."
     rows = []
-    for metric, value in evaluate_inversion(attack, *cell.held).items():
-        which = metric.endswith("nonmembers")
-        part, hits = cell.held[which], None
-        if metric.startswith("reidentified"):
-            hits = reidentified_or_none(drawn[which], part)
-        if hits is None:
-            rows.append(found_row(metric, value, len(part), **about))
-        else:
-            bare = cell.plan.references.bare[which]
-            rows += reidentification_rows(metric, hits, part, bare, **about)
+    for which, end in enumerate(("members", "nonmembers")):
+        part, bare = cell.held[which], cell.plan.references.bare[which]
+        for name, measure in inversion_measures(attack, drawn[which], part).items():
+            metric = f"{name}_{end}"
+            try:
+                values = measure()
+            except InputError as why:
+                rows.append(row_of(metric, None, str(why), len(part), **about))
+                continue
+            if name == "reidentified":
+                rows += reidentification_rows(metric, values, part, bare, **about)
+            else:
+                rows.append(mean_row(metric, values, part, **about))
     return rows
 
 
 # %% ../../nbs/25_audit.ipynb #7577e6f6
-def _beside_label_only(cell: CellFindings, drawn: list) -> dict[str, Any]:
+def _rows_beside_label_only(cell: CellFindings, drawn: list, about: dict) -> list[Row]:
     "Inversion error and re-identification beside the label-only ones, of both halves."
-    compared: dict[str, Any] = {}
+    found: dict[str, tuple[Any, int]] = {}
     references = cell.plan.references
     assert references.drawn is not None
     for which, end in enumerate(("members", "nonmembers")):
         part, ours, by_label = cell.held[which], drawn[which], references.drawn[which]
-        exposed = most_exposed(references.bare[which])
-        compared["over_reference" + "_nonmembers" * which] = error_over_label_only(
-            ours, by_label, part
-        )
-        compared[f"more_{end}"] = reidentified_over_label_only(
-            ours, by_label, part, np.arange(len(part))
-        )
-        compared[f"more_{end}_exposed"] = reidentified_over_label_only(
-            ours, by_label, part, exposed
-        )
-    return compared
+        error = error_over_label_only(ours, by_label, part)
+        found["inversion_error_over_label_only" + "_nonmembers" * which] = error, len(part)
+        everyone, exposed = np.arange(len(part)), most_exposed(references.bare[which])
+        for tail, among in (("", everyone), ("_exposed", exposed)):
+            more = reidentified_over_label_only(ours, by_label, part, among)
+            found[f"reidentified_over_label_only_{end}{tail}"] = more, len(among)
+    return [
+        estimate_row(metric, one, n, **about)
+        for metric, (one, n) in found.items()
+        if one is not None
+    ]
 
 
 def add_inversion(cell: CellFindings, attack: Inversion, about: dict[str, Any]) -> None:
     "What a fitted inversion attack draws, beside what the label alone lets it draw."
     cell.drawn = drawn = [attack.reconstruct(part) for part in cell.held]
-    rows, compared = _inversion_rows(cell, attack, drawn, about), _beside_label_only(cell, drawn)
+    rows = _inversion_rows(cell, attack, drawn, about)
+    rows += _rows_beside_label_only(cell, drawn, about)
     d2 = cell.predictor.answer(cell.plan.split.d2)
     error = inversion_error(attack.reconstruct(d2), d2.x)
-    cell.rows += [*rows, mean_row("inversion_error_reference", error, d2.groups, **about)]
-    cell.result |= compared
+    cell.rows += [*rows, mean_row("inversion_error_reference", error, d2, **about)]
 
 
 # %% ../../nbs/25_audit.ipynb #cee241cb
@@ -280,11 +282,11 @@ def add_reference_membership(
     "Rows of the attack on D2, and its own label floor."
     asked = cell.predictor.answer(attack.held_), cell.held[1]
     inside, outside = (replace(part, scores=cell.predictor.bare(part.x)) for part in asked)
-    floor = evaluate(ATTACKS["label"](), inside, outside)["accuracy"]
+    floor = measured(ATTACKS["label"](), inside, outside).accuracy
     n = sum(map(len, asked))
-    for metric, value in evaluate(attack, *asked, pooled=cell.plan.seeds).items():
-        cell.rows.append(found_row(metric, value, n, **about))
-    cell.rows.append(found_row("label_floor", floor, n, **about))
+    for metric, one in measured(attack, *asked).by_metric().items():
+        cell.rows.append(estimate_row(metric, one, n, **about))
+    cell.rows.append(estimate_row("label_floor", floor, n, **about))
 
 
 def add_membership(cell: CellFindings, turn: Turn) -> None:
@@ -293,13 +295,13 @@ def add_membership(cell: CellFindings, turn: Turn) -> None:
     if not cell.plan.choose:
         return
     rivals = [
-        rival.found
+        rival.trial.accuracy
         for rival in cell.contenders
         if turn.attack.repeated or not rival.attack.repeated
     ]
-    found = trial(turn.attack, turn.knowledge, max(rivals, default=0.0))
+    trial = try_on_known(turn.attack, turn.knowledge, max(rivals, default=0.0))
     name = turn.name + " (adaptive)" * turn.adaptive
-    cell.contenders.append(Contender(found, turn.attack, name))
+    cell.contenders.append(Contender(trial, turn.attack, name))
 
 
 # %% ../../nbs/25_audit.ipynb #7520ce31
@@ -322,18 +324,39 @@ def try_attack(cell: CellFindings, turn: Turn) -> None:
 
 
 # %% ../../nbs/25_audit.ipynb #7629f220
-def add_strongest(cell: CellFindings, name: str, over: str, among: list[Contender]) -> None:
+def _name_of(chosen: Attack, among: list[Contender]) -> str:
+    "What the chosen attack is called: one contender's name, or those it is the average of."
+    parts = getattr(chosen, "attacks", [chosen])
+    return " + ".join(one.name for part in parts for one in among if one.attack is part)
+
+
+def add_strongest(
+    cell: CellFindings, name: str, among: list[Contender], knowledge: Knowledge
+) -> None:
     "Rows of the best contender under the name `strongest` or `strongest_repeated`."
     if not among:
         return
-    best = max(among, key=lambda contender: contender.found)
-    cell.add_evaluation(best.attack, {"attack": name})
-    cell.result[name] = best.name
-    cell.result[over] = accuracy_over_floor(best.attack, cell.held, cell.plan.references.bare)
+    attacks, trials = [one.attack for one in among], [one.trial for one in among]
+    best = combined(attacks, trials, knowledge)
+    cell.add_evaluation(best, {"attack": name})
+    cell.result[name] = _name_of(best, among)
     if cell.plan.pictures and name == "strongest":
-        cell.result["roc"] = best.attack.score(cell.held[0]), best.attack.score(cell.held[1])
+        cell.result["roc"] = best.score(cell.held[0]), best.score(cell.held[1])
 
 
+def add_surest(cell: CellFindings, among: list[Contender]) -> None:
+    "Rows of the attack that finds most known members at a low FPR: `strongest_at_low_fpr`."
+    tried = [one for one in among if one.trial.complete]
+    if not tried:
+        return
+    best = max(tried, key=lambda one: one.trial.at_low_fpr)
+    n, about = sum(map(len, cell.held)), {"attack": "strongest_at_low_fpr"}
+    for fpr, one in measured(best.attack, *cell.held).low_fprs.items():
+        cell.rows.append(estimate_row(f"tpr_at_fpr_{fpr}", one, n, **about))
+    cell.result["strongest_at_low_fpr"] = best.name
+
+
+# %% ../../nbs/25_audit.ipynb #891abcad
 def _adversaries(plan: CellPlan, predictor: Predictor) -> tuple[Knowledge, Knowledge | None]:
     "The naive adversary, and the adaptive one; None where there is no defence to adapt to."
     known = knowledge_of(plan.split, predictor, plan.bare, plan.seed)
@@ -344,16 +367,23 @@ def _adversaries(plan: CellPlan, predictor: Predictor) -> tuple[Knowledge, Knowl
     return naive, replace(naive, recipe=plan.recipe)
 
 
+def _add_chosen(cell: CellFindings, knowledge: Knowledge) -> None:
+    "Rows of the attacks that the adversary itself would choose."
+    once = [contender for contender in cell.contenders if not contender.attack.repeated]
+    add_strongest(cell, "strongest", once, knowledge)
+    add_surest(cell, once)
+    if len(once) < len(cell.contenders):
+        add_strongest(cell, "strongest_repeated", cell.contenders, knowledge)
+
+
 # %% ../../nbs/25_audit.ipynb #43711bbf
 def measure_cell(plan: CellPlan) -> tuple[list[Row], dict[str, Any]]:
     """All rows of one recipe under one seed, and what the run and the figures need besides.
 
-    The latter is a dictionary; what was not measured is absent from it. `strongest` and
-    `strongest_repeated` name attacks; `over_floor` and `over_floor_repeated` hold how far these
-    get above the label floor; `over_reference` and `over_reference_nonmembers` the inversion
-    error over the label-only one; `more_members`, `more_nonmembers` and both `..._exposed` how
-    many more are re-identified; each as [value, low, high]. `roc`, `scored` and `drawn` are for
-    figures. `broke` is true where an attack failed that should not.
+    The latter is a dictionary; what was not measured is absent from it. `strongest`,
+    `strongest_repeated` and `strongest_at_low_fpr` name attacks; `nonmembers` holds a number for
+    each different held-out non-member. `roc`, `scored` and `drawn` are for figures. `broke` is
+    true where an attack failed that should not.
     """
     predictor = plan.recipe(plan.split.d1, plan.split.d2, plan.seed)
     held = held_out(predictor, plan.split)
@@ -362,12 +392,11 @@ def measure_cell(plan: CellPlan) -> tuple[list[Row], dict[str, Any]]:
     cell = CellFindings(plan, predictor, held, rows)
     for turn in attack_turns(plan.attacks, naive, adaptive):
         try_attack(cell, turn)
-    once = [contender for contender in cell.contenders if not contender.attack.repeated]
-    add_strongest(cell, "strongest", "over_floor", once)
-    if len(once) < len(cell.contenders):
-        add_strongest(cell, "strongest_repeated", "over_floor_repeated", cell.contenders)
+    _add_chosen(cell, naive)
+    different = different_records(held[1])
+    cell.result["nonmembers"] = different.tolist()
     if plan.pictures:
         cell.result["scored"] = predictor.answer(plan.split.d1), predictor.answer(plan.split.d3)
         if cell.drawn is not None and is_picture(held[0].x.shape[1:]):
             cell.result["drawn"] = cell.drawn[0][:200]
-    return [refused_if_unresolved(row, len(held[1])) for row in cell.rows], cell.result
+    return [refused_if_unresolved(row, len(different)) for row in cell.rows], cell.result

@@ -16,12 +16,12 @@ from ..attacks.inversion import Inversion, label_only
 from ..attacks.reconstructions import inversion_error
 from ..audit.rows import (
     Row,
-    found_row,
+    estimate_row,
     mean_row,
     reidentification_rows,
     reidentified_or_none,
 )
-from ..evaluation import TrueLabel, evaluate
+from ..evaluation import TrueLabel, evaluate, measured
 from ..records import Scored, as_floats
 from ..scores import distortion
 from ..service import Predictor, check_class_order
@@ -67,8 +67,8 @@ def _undefended_rows(bare: Predictor, split: Split) -> list[Row]:
     asked = bare.answer(split.d3)
     labels = np.eye(asked.k)[asked.scores.argmax(1)]
     return [
-        mean_row("mean_top_score_undefended", asked.scores.max(1), asked.groups),
-        mean_row("label_only_distortion_l1", distortion(asked.scores, labels, 1), asked.groups),
+        mean_row("mean_top_score_undefended", asked.scores.max(1), asked),
+        mean_row("label_only_distortion_l1", distortion(asked.scores, labels, 1), asked),
     ]
 
 
@@ -81,13 +81,13 @@ def _label_only_rows(
 ) -> list[Row]:
     "Inversion errors and re-identification of one held-out half by its labels, and by no answer."
     error = inversion_error(drawn, part.x)
-    rows = [mean_row(f"label_only_inversion_error{end}", error, part.groups)]
+    rows = [mean_row(f"label_only_inversion_error{end}", error, part)]
     if (hits := reidentified_or_none(drawn, part)) is not None:
         metric = f"label_only_reidentified_{end[1:] or 'members'}"
         rows += reidentification_rows(metric, hits, part, part)
     assert part.x is not None
     error = inversion_error(np.broadcast_to(mean_image, part.x.shape), part.x)
-    return [*rows, mean_row(f"mean_image_error{end}", error, part.groups)]
+    return [*rows, mean_row(f"mean_image_error{end}", error, part)]
 
 
 # %% ../../nbs/25_audit.ipynb #ccc7c82c
@@ -104,7 +104,7 @@ def _invert_labels(
     drawn = [attack.reconstruct(label_only(part)) for part in held]
     d2 = label_only(bare.answer(split.d2))
     error = inversion_error(attack.reconstruct(d2), d2.x)
-    rows = [mean_row("label_only_inversion_error_reference", error, d2.groups)]
+    rows = [mean_row("label_only_inversion_error_reference", error, d2)]
     mean_image = as_floats(auxiliary.x).mean(0)
     for part, of, end in zip(held, drawn, ("", "_nonmembers"), strict=True):
         rows += _label_only_rows(of, mean_image, part, end)
@@ -133,11 +133,13 @@ def measure_references(
     held = held_out(bare, split)
     check_class_order(held[0])
     knowledge = knowledge_of(split, bare, seed=seed)
-    floor = evaluate(ATTACKS["label"]().fit(knowledge), *held)["accuracy"]
-    rows = [found_row("label_floor", floor, sum(map(len, held))), *_undefended_rows(bare, split)]
+    floor = measured(ATTACKS["label"]().fit(knowledge), *held).accuracy
+    rows = [estimate_row("label_floor", floor, sum(map(len, held)))]
+    rows += _undefended_rows(bare, split)
     drawn = None
     if invert:
         more, drawn = _invert_labels(knowledge, bare, split, held)
         rows += more
     control = evaluate(TrueLabel().fit(knowledge), *held)["accuracy"][:3]
-    return References(rows, drawn, control, held, bare, doubts_about(split, target, floor))
+    ends = floor.value, *floor.interval()
+    return References(rows, drawn, control, held, bare, doubts_about(split, target, ends))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
+import numpy as np
 import pandas as pd
 
 from ..attacks.catalogue import ALL_ATTACKS
@@ -24,6 +25,7 @@ from ..files import check_writable, write_atomically
 from ..records import InputError
 from .figures import figures
 from .findings import Audit, as_text, recipe_title
+from .sentences import recipe_paragraph, recipe_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,6 +66,36 @@ def save_results(
     return Path(file)
 
 
+# %% ../../nbs/26_report.ipynb #de6e8464
+_OLDER = {  # metric -> (attack, where a file of version 0.1 holds it)
+    "over_floor": ("strongest", "over_floor"),
+    "inversion_error_over_label_only": ("inversion", "inversion_error_over_label_only"),
+    "inversion_error_over_label_only_nonmembers": (
+        "inversion",
+        "inversion_error_over_label_only_nonmembers",
+    ),
+}
+
+
+def _with_rows_over_floor(table: pd.DataFrame, run: dict[str, Any]) -> pd.DataFrame:
+    "The table, with rows that older files hold apart, seed by seed; their ends are averaged."
+    if "verdicts" in run:
+        return table
+    rows: list[dict[str, Any]] = []
+    run["verdicts"] = []
+    for name, setting in dict.fromkeys(zip(table.recipe, table.setting, strict=True)):
+        for metric, (attack, key) in _OLDER.items():
+            by_seed = run.get(key, {}).get(recipe_title(name, setting), {})
+            known = [ends for ends in by_seed.values() if ends]
+            if known:
+                ends = dict(zip(("value", "low", "high"), np.mean(known, 0).tolist(), strict=True))
+                about = {"recipe": name, "setting": setting, "attack": attack, "metric": metric}
+                rows.append(dict.fromkeys(table.columns) | about | ends)
+    if not rows:
+        return table
+    return pd.concat([table, pd.DataFrame(rows, dtype=object)], ignore_index=True)
+
+
 # %% ../../nbs/26_report.ipynb #75772afa
 def load_results(
     file: str | os.PathLike,  # as `save` or `save_results` wrote it
@@ -90,6 +122,7 @@ def load_results(
         raise InputError(f"{file} is not a results file: it lacks rows or run")
     table = pd.DataFrame(known["rows"], dtype=object)
     table = table.where(table.notna(), None)
+    table = _with_rows_over_floor(table, known["run"])
     named = dict.fromkeys((row["recipe"], row["setting"]) for row in known["rows"])
     shown = {recipe_title(name, setting): {"row": (name, setting)} for name, setting in named}
     return Audit(table, known["run"], shown)
@@ -140,7 +173,10 @@ def _page(audit: Audit, pictures: dict[str, str]) -> str:
         data=settings["data"],
         seeds=len(settings["seeds"]),
         run=run,
-        sentences=audit.sentences(),
+        paragraphs={
+            recipe_paragraph(audit, recipe): _as_html(recipe_table(audit, recipe))
+            for recipe in audit.recipes
+        },
         conclusion=audit.conclusion(),
         model=settings.get("model", settings.get("target")),
         defences=_what_defences_do(audit),
@@ -155,7 +191,7 @@ def _page(audit: Audit, pictures: dict[str, str]) -> str:
 
 # %% ../../nbs/26_report.ipynb #ffbc4d29
 def _text_to_paste(audit: Audit) -> str:
-    "Conclusion, sentences and both tables, to paste somewhere."
+    "Conclusion, paragraphs and both tables, to paste somewhere."
     parts = [
         f"# Audit of {audit.run['settings']['data']}",
         *audit.conclusion(),

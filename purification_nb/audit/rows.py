@@ -6,14 +6,15 @@ __all__ = [
     "COLUMNS",
     "Row",
     "row_of",
+    "estimate_row",
     "mean_row",
-    "found_row",
     "refused_if_unresolved",
     "reidentified_or_none",
     "most_exposed",
     "reidentification_rows",
     "error_over_label_only",
     "reidentified_over_label_only",
+    "accuracy_over",
     "accuracy_over_floor",
 ]
 
@@ -25,8 +26,16 @@ import numpy as np
 
 from ..adversary import Attack
 from ..attacks.reconstructions import inversion_error, reidentified
-from ..evaluation import check_resolution, mean_with_interval, resampling_weights
-from ..records import InputError, Scored
+from ..evaluation import check_resolution, weights_of_both
+from ..intervals import (
+    Estimate,
+    Mean,
+    Rate,
+    mean_of,
+    origins_of,
+    resampling_weights,
+)
+from ..records import InputError, Records, Scored
 
 # %% ../../nbs/25_audit.ipynb #20b6e58a
 COLUMNS = [
@@ -57,8 +66,6 @@ def _finite_or_none(number: Any) -> float | None:
 def row_of(
     metric: str,
     value: float | None,
-    low: float | None = None,
-    high: float | None = None,
     # why there is no value
     error: str | None = None,
     # how many records it rests on
@@ -67,8 +74,10 @@ def row_of(
     attack: str | None = None,
     # whether it runs the defence's own recipe
     adaptive: bool | None = None,
+    # what its interval comes from
+    estimate: Estimate | None = None,
 ) -> Row:
-    """One row of a cell; its `part` is what it adds to the row that pools the seeds.
+    """One row of a cell; its `estimate` is what the row that pools the seeds is made from.
 
     Parameters
     ----------
@@ -80,28 +89,50 @@ def row_of(
         its name; None for what no attack measured
     adaptive : bool | None
         whether it runs the defence's own recipe
+    estimate : Estimate | None
+        what its interval comes from
     """
-    ends = _finite_or_none(value), _finite_or_none(low), _finite_or_none(high)
+    low, high = (None, None) if estimate is None else estimate.interval()
     return {
         "attack": attack,
         "adaptive": adaptive,
         "metric": metric,
-        "value": ends[0],
-        "low": ends[1],
-        "high": ends[2],
+        "value": _finite_or_none(value),
+        "low": _finite_or_none(low),
+        "high": _finite_or_none(high),
         "n": n,
         "error": error,
-        "part": ends,
+        "estimate": estimate,
     }
+
+
+def estimate_row(
+    metric: str,
+    estimate: Estimate,
+    # how many records it rests on
+    n: int,
+    # attack and adaptive, as `row_of`
+    **about: Any,
+) -> Row:
+    """A row for a number with its interval.
+
+    Parameters
+    ----------
+    n : int
+        how many records it rests on
+    about : Any
+        attack and adaptive, as `row_of`
+    """
+    return row_of(metric, estimate.value, n=n, estimate=estimate, **about)
 
 
 # %% ../../nbs/25_audit.ipynb #4df8670a
 def mean_row(
     metric: str,
-    # (n,) one number a record
+    # (n,) one number a record; True or False for a rate
     values: Any,
-    # (n, g) ids of what each record stems from
-    groups: np.ndarray | None = None,
+    # whose numbers they are
+    part: Records | Scored,
     # attack and adaptive, as `row_of`
     **about: Any,
 ) -> Row:
@@ -110,55 +141,31 @@ def mean_row(
     Parameters
     ----------
     values : Any
-        (n,) one number a record
-    groups : np.ndarray | None
-        (n, g) ids of what each record stems from
+        (n,) one number a record; True or False for a rate
+    part : Records | Scored
+        whose numbers they are
     about : Any
         attack and adaptive, as `row_of`
     """
-    value, low, high = mean_with_interval(np.asarray(values, float), groups)
-    return row_of(metric, value, low, high, n=len(values), **about)
-
-
-def found_row(
-    metric: str,
-    # value, low, high, and why there is none, as `evaluate` gives them
-    found: Sequence,
-    # how many records it rests on
-    n: int,
-    # attack and adaptive, as `row_of`
-    **about: Any,
-) -> Row:
-    """A row for what an attack found.
-
-    Parameters
-    ----------
-    found : Sequence
-        value, low, high, and why there is none, as `evaluate` gives them
-    n : int
-        how many records it rests on
-    about : Any
-        attack and adaptive, as `row_of`
-    """
-    value, low, high, why = found
-    return row_of(metric, value, low, high, why, n, **about)
+    weights = resampling_weights(origins_of(part))
+    return estimate_row(metric, mean_of(np.asarray(values), weights), len(part), **about)
 
 
 def refused_if_unresolved(
     row: Row,
-    nonmembers: int,  # held-out ones, of one seed
+    nonmembers: int,  # how many different ones it rests on
 ) -> Row:
-    """The row as it is; a TPR that only all seeds together resolve is refused to the single seed.
+    """The row as it is; a TPR at an FPR that so few non-members do not resolve is refused.
 
     Parameters
     ----------
     nonmembers : int
-        held-out ones, of one seed
+        how many different ones it rests on
     """
-    if row["value"] is None or not row["metric"].startswith("tpr_at_fpr_"):
+    if row["value"] is None or not row["metric"].rpartition("_")[0].endswith("at_fpr"):
         return row
     try:
-        check_resolution(nonmembers, float(row["metric"].rsplit("_", 1)[1]))
+        check_resolution(nonmembers, float(row["metric"].rpartition("_")[2]))
     except InputError as why:
         return row | {"value": None, "low": None, "high": None, "error": str(why)}
     return row
@@ -222,24 +229,17 @@ def reidentification_rows(
             why = "none of these records has a label with ten records"
             rows.append(row_of(metric + end, None, error=why, **about))
             continue
-        groups = None if part.groups is None else part.groups[known]
-        value, low, high = mean_with_interval(hits[known].astype(bool), groups)
-        rows.append(row_of(metric + end, value, low, high, n=len(known), **about))
+        rows.append(mean_row(metric + end, hits[known].astype(bool), part[known], **about))
     return rows
 
 
 # %% ../../nbs/25_audit.ipynb #6ea9bb95
-def _with_interval(value: float, resampled: np.ndarray) -> list[float]:
-    "The value, and the ends of the interval that resampling gives it."
-    return [float(v) for v in (value, *np.quantile(resampled, (0.025, 0.975)))]
-
-
 def error_over_label_only(
     drawn: np.ndarray,  # (n, ...) reconstructions
     reference: np.ndarray,  # (n, ...) reconstructions from the label alone
     part: Scored,  # whose they are
-) -> list[float]:
-    """Inversion error over the label-only one: (ratio, low, high), the two resampled together.
+) -> Mean:
+    """Inversion error over the label-only one: their ratio, the two resampled together.
 
     Parameters
     ----------
@@ -251,9 +251,8 @@ def error_over_label_only(
         whose they are
     """
     ours, theirs = (inversion_error(d, part.x) for d in (drawn, reference))
-    weights = resampling_weights(len(part), part.groups)
-    resampled = (weights * ours).sum(1) / (weights * theirs).sum(1)
-    return _with_interval(ours.mean() / theirs.mean(), resampled)
+    weights = resampling_weights(origins_of(part))
+    return Mean(float(ours.mean() / theirs.mean()), (weights @ ours) / (weights @ theirs))
 
 
 # %% ../../nbs/25_audit.ipynb #d9c81e56
@@ -262,10 +261,10 @@ def reidentified_over_label_only(
     reference: np.ndarray,  # (n, ...) reconstructions from the label alone
     part: Scored,  # whose they are
     among: np.ndarray,  # which of them to count
-) -> list[float] | None:
-    """Share re-identified less the share by label only: (difference, low, high).
+) -> Rate | None:
+    """Share re-identified less the share by label only, the two resampled together.
 
-    The two are resampled together. None where no label has ten records.
+    None where no label has ten records.
 
     Parameters
     ----------
@@ -284,20 +283,42 @@ def reidentified_over_label_only(
     there = among[~np.isnan(ours[among])]
     if not len(there):
         return None
-    more = (ours - theirs)[there]
-    weights = resampling_weights(len(part), part.groups)[:, there]
-    return _with_interval(more.mean(), (weights * more).sum(1) / np.maximum(weights.sum(1), 1e-12))
+    weights = resampling_weights(origins_of(part[there]))
+    return Rate.of([(ours - theirs)[there]], [weights], -1.0, 1.0)
 
 
 # %% ../../nbs/25_audit.ipynb #f5c69928
+def _says_member(attack: Attack, part: Scored) -> np.ndarray:
+    "1 where the attack says member, else 0."
+    return attack.predict(part).astype(float)
+
+
+def accuracy_over(
+    said: Sequence[np.ndarray],  # (n,) 1 where an attack says member; of members, of non-members
+    floor: Sequence[np.ndarray],  # likewise, of the attack it is compared with
+    parts: Sequence[Scored],  # whose they are
+) -> Rate:
+    """Balanced accuracy of an attack less that of another, the two resampled together.
+
+    Parameters
+    ----------
+    said : Sequence[np.ndarray]
+        (n,) 1 where an attack says member; of members, of non-members
+    floor : Sequence[np.ndarray]
+        likewise, of the attack it is compared with
+    parts : Sequence[Scored]
+        whose they are
+    """
+    more = [said[0] - floor[0], floor[1] - said[1]]
+    return Rate.of(more, weights_of_both(parts), -1.0, 1.0)
+
+
 def accuracy_over_floor(
     attack: Attack,  # fitted
     held: tuple[Scored, Scored],  # held-out members and non-members, as the service answers them
     bare: tuple[Scored, Scored],  # the same, as the bare service answers them
-) -> list[float]:
-    """Accuracy of an attack over the bare service's label floor: (difference, low, high).
-
-    The two are resampled together.
+) -> Rate:
+    """Accuracy of an attack over the bare service's label floor, the two resampled together.
 
     Parameters
     ----------
@@ -308,11 +329,5 @@ def accuracy_over_floor(
     bare : tuple[Scored, Scored]
         the same, as the bare service answers them
     """
-    value, resampled = 0.0, np.zeros(1)
-    for sign, seed, part, labels in ((1, 0, held[0], bare[0]), (-1, 1, held[1], bare[1])):
-        more = attack.predict(part).astype(float) - (labels.scores.argmax(1) == labels.y)
-        weights = resampling_weights(len(part), part.groups, seed=seed)
-        value += sign * more.mean() / 2
-        share = sign * (weights * more).sum(1) / np.maximum(weights.sum(1), 1e-12) / 2
-        resampled = resampled + share
-    return _with_interval(value, resampled)
+    right = [(part.scores.argmax(1) == part.y).astype(float) for part in bare]
+    return accuracy_over([_says_member(attack, part) for part in held], right, held)

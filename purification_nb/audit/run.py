@@ -33,49 +33,63 @@ from .findings import Audit, recipe_title
 from .measure import CellPlan
 from .plan import AuditPlan, chosen_names, model_title, plan_audit
 from .references import References, measure_references
-from .rows import COLUMNS
-
+from .rows import COLUMNS, Row
+from .verdicts import pooled_row, verdicts
 
 # %% ../../nbs/25_audit.ipynb #affea3c4
-def _pooled(table: pd.DataFrame) -> pd.DataFrame:
-    "The rows that pool the seeds."
-    keys = ["data", "recipe", "setting", "attack", "adaptive", "metric"]
-    ends = ["value", "low", "high"]
-    parts = pd.DataFrame(table.part.tolist(), columns=ends, index=table.index, dtype=float)
-    grouped = table.drop(columns=ends).join(parts).groupby(keys, dropna=False, sort=False)
-
-    def mean(values):
-        return values.mean(skipna=False)
-
-    pooled = grouped.agg(
-        value=("value", mean),
-        low=("low", mean),
-        high=("high", mean),
-        n=("n", lambda n: n.sum(min_count=1)),
-        error=("error", "first"),
-    ).reset_index()
-    return pooled.assign(seed=None, error=pooled.error.where(pooled.value.isna(), None))
-
-
 Cells = list[tuple[list, dict]]  # rows and result of each planned cell, see `measure_cell`
 
 
+def _about(plan: CellPlan) -> dict[str, Any]:
+    "What all rows of a recipe say of it."
+    names = {"recipe": plan.recipe.name, "setting": plan.recipe.setting}
+    return {"data": plan.split.name, **names}
+
+
+def _rows_by_kind(cells: Cells) -> list[list[Row]]:
+    "The rows of a recipe's cells, those of one attack and metric together; in their order."
+    found: dict[tuple, list[Row]] = {}
+    for rows, _ in cells:
+        for row in rows:
+            found.setdefault((row["attack"], row["adaptive"], row["metric"]), []).append(row)
+    return list(found.values())
+
+
+def _pooled_rows(cells: Cells) -> list[Row]:
+    "The rows that pool the seeds of one recipe; a cell that failed counts where all failed."
+    done = [cell for cell in cells if "failed" not in cell[1]] or cells
+    names = [result.get("nonmembers", []) for _, result in done]
+    different = len({name for some in names for name in some})
+    return [pooled_row(rows, different) for rows in _rows_by_kind(done)]
+
+
 # %% ../../nbs/25_audit.ipynb #7829cc38
-def _table_of(plans: list[CellPlan], cells: Cells) -> pd.DataFrame:
-    "The whole table: the rows of all cells, and those that pool the seeds."
+def _cells_of_recipes(plans: list[CellPlan], cells: Cells) -> dict[str, tuple[CellPlan, Cells]]:
+    "Recipe -> the plan of its first cell, and all its cells."
+    found: dict[str, tuple[CellPlan, Cells]] = {}
+    for plan, cell in zip(plans, cells, strict=True):
+        title = recipe_title(plan.recipe.name, plan.recipe.setting)
+        found.setdefault(title, (plan, []))[1].append(cell)
+    return found
+
+
+def _table_and_verdicts(
+    plans: list[CellPlan], cells: Cells
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    "The whole table, the rows of all cells and those that pool the seeds; and the verdicts."
     rows = []
     for plan, (found, _) in zip(plans, cells, strict=True):
-        about = {
-            "data": plan.split.name,
-            "recipe": plan.recipe.name,
-            "setting": plan.recipe.setting,
-            "seed": plan.seed,
-        }
-        rows += [about | row for row in found]
-    table = pd.DataFrame(rows)
-    parts = [table.astype(object), _pooled(table).astype(object)]
-    table = pd.concat(parts, ignore_index=True)[COLUMNS]
-    return table.where(table.notna(), None)
+        rows += [_about(plan) | {"seed": plan.seed} | row for row in found]
+    judged: list[tuple[str, Row]] = []
+    headline = None
+    for title, (plan, own) in _cells_of_recipes(plans, cells).items():
+        pooled = _pooled_rows(own)
+        rows += [_about(plan) | {"seed": None} | row for row in pooled]
+        judged += [(title, row) for row in pooled]
+        if headline is None and any("failed" not in result for _, result in own):
+            headline = title
+    table = pd.DataFrame(rows, dtype=object)[COLUMNS]
+    return table.where(table.notna(), None), verdicts(judged, headline or "")
 
 
 # %% ../../nbs/25_audit.ipynb #8df91bc4
@@ -89,19 +103,34 @@ def _by_seed(what: str, plans: list[CellPlan], cells: Cells) -> dict[str, dict[s
     return found
 
 
+def _intervals_by_seed(
+    metric: str, attack: str, plans: list[CellPlan], cells: Cells
+) -> dict[str, dict[str, Any]]:
+    "Recipe -> seed -> [value, low, high]; None where it was not measured."
+    found: dict[str, dict[str, Any]] = {}
+    for plan, (rows, _) in zip(plans, cells, strict=True):
+        own = [row for row in rows if (row["metric"], row["attack"]) == (metric, attack)]
+        ends = [[row["value"], row["low"], row["high"]] for row in own if row["value"] is not None]
+        title = recipe_title(plan.recipe.name, plan.recipe.setting)
+        found.setdefault(title, {})[str(plan.seed)] = ends[0] if ends else None
+    return found
+
+
 def _results_by_seed(plans: list[CellPlan], cells: Cells) -> dict[str, Any]:
-    "What the cells found that has no row of its own."
-    names = {
-        "strongest": "strongest",
-        "over_floor": "over_floor",
-        "strongest_repeated": "strongest_repeated",
-        "over_floor_repeated": "over_floor_repeated",
-        "inversion_error_over_label_only": "over_reference",
-        "inversion_error_over_label_only_nonmembers": "over_reference_nonmembers",
-    }
-    found: dict[str, Any] = {name: _by_seed(key, plans, cells) for name, key in names.items()}
+    "Which attacks were chosen, and how far they get beyond what the label alone gives."
+    names = ("strongest", "strongest_repeated", "strongest_at_low_fpr")
+    found: dict[str, Any] = {name: _by_seed(name, plans, cells) for name in names}
+
+    def ends(metric: str, attack: str = "inversion") -> dict[str, dict[str, Any]]:
+        return _intervals_by_seed(metric, attack, plans, cells)
+
+    found["over_floor"] = ends("over_floor", "strongest")
+    found["over_floor_repeated"] = ends("over_floor", "strongest_repeated")
+    for which in ("", "_nonmembers"):
+        metric = f"inversion_error_over_label_only{which}"
+        found[metric] = ends(metric)
     found["reidentified_over_label_only"] = {
-        end: _by_seed(f"more_{end}", plans, cells)
+        end: ends(f"reidentified_over_label_only_{end}")
         for end in ("members", "nonmembers", "members_exposed", "nonmembers_exposed")
     }
     return found
@@ -245,7 +274,6 @@ def _cell_plans(
             Recipe(plan.bare),
             shadows[i],
             plan.other,
-            seeds=len(plan.seeds),
             pictures=i == 0,
             choose=choose,
         )
@@ -343,11 +371,11 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     calls = [(measure_or_report, one) for one in plans]
     cells = run_parallel(calls, jobs, bar("recipes and attacks"))
     _raise_if_all_failed(cells)
-    table = _table_of(plans, cells)
+    table, judged = _table_and_verdicts(plans, cells)
     clock.append(time.perf_counter())
     run = {"versions": about["versions"], "scale": at_scale, "machine": about["machine"]}
     run["settings"] = _settings(plan, ready)
-    run |= _results_by_seed(plans, cells) | {"doubts": doubts}
+    run |= _results_by_seed(plans, cells) | {"verdicts": judged, "doubts": doubts}
     run |= {"controls": _controls(plan, references), "seconds": _seconds(clock)}
     records = plan.splits[0].heldout_members.x
     pictures = records[:200] if records.ndim == 3 else None

@@ -107,7 +107,10 @@ def tradeoff_points(
     """
     found: dict[str, list[Point]] = {}
     for title in audit.recipes:
-        over, moved = audit.seeds_mean("over_floor", title), audit.value(title, "distortion_l1")
+        over, moved = (
+            audit.interval(title, "over_floor", "strongest"),
+            audit.value(title, "distortion_l1"),
+        )
         if over is None or moved is None:
             continue
         name, setting = audit.shown[title]["row"]
