@@ -7,8 +7,6 @@ __all__ = [
     "FPRS",
     "plot_roc",
     "check_resolution",
-    "weights_of_both",
-    "different_records",
     "Measured",
     "measured",
     "evaluate",
@@ -40,8 +38,8 @@ from .intervals import (
     LowFPR,
     Mean,
     Rate,
-    origins_of,
-    resampling_weights,
+    different_records,
+    weights_of_both,
 )
 from .records import InputError, Scored
 
@@ -147,41 +145,6 @@ def _finite_scores(attack: Attack, parts: Sequence[Scored]) -> list[np.ndarray]:
     if not all(np.isfinite(score).all() for score in scores):
         raise InputError(f"the attack {attack.name} gave scores that are NaN or infinite")
     return scores
-
-
-def weights_of_both(
-    parts: Sequence[Scored],  # members, non-members
-    rounds: int = ROUNDS,  # bootstrap resamplings
-) -> list[np.ndarray]:  # (rounds, n) each
-    """Resampling weights of members and of non-members.
-
-    Parameters
-    ----------
-    parts : Sequence[Scored]
-        members, non-members
-    rounds : int
-        bootstrap resamplings
-
-    Returns
-    -------
-    list[np.ndarray]
-        (rounds, n) each
-    """
-    origins = [origins_of(part, side) for side, part in enumerate(parts)]
-    return [resampling_weights(one, rounds) for one in origins]
-
-
-def different_records(
-    part: Scored,
-) -> np.ndarray:  # numbers of 64 bits
-    """The names of the different records of a set: one that occurs twice counts once.
-
-    Returns
-    -------
-    np.ndarray
-        numbers of 64 bits
-    """
-    return np.unique(origins_of(part), axis=0).sum(1, dtype=np.uint64)
 
 
 @dataclass(frozen=True, eq=False)

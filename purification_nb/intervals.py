@@ -6,6 +6,8 @@ __all__ = [
     "ROUNDS",
     "origins_of",
     "resampling_weights",
+    "weights_of_both",
+    "different_records",
     "Estimate",
     "pooled",
     "Rate",
@@ -19,7 +21,7 @@ __all__ = [
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Self
 
@@ -96,6 +98,44 @@ def resampling_weights(
     ids, place = np.unique(origins, return_inverse=True)
     counts = _counts(ids.tobytes(), rounds)
     return counts[:, place.reshape(origins.shape)].prod(2)
+
+
+# %% ../nbs/10_evaluation.ipynb #8fca1fb2
+def weights_of_both(
+    parts: Sequence[Scored],  # members, non-members
+    rounds: int = ROUNDS,  # bootstrap resamplings
+) -> list[np.ndarray]:  # (rounds, n) each
+    """Resampling weights of members and of non-members.
+
+    Parameters
+    ----------
+    parts : Sequence[Scored]
+        members, non-members
+    rounds : int
+        bootstrap resamplings
+
+    Returns
+    -------
+    list[np.ndarray]
+        (rounds, n) each
+    """
+    origins = [origins_of(part, side) for side, part in enumerate(parts)]
+    return [resampling_weights(one, rounds) for one in origins]
+
+
+def different_records(
+    part: Scored,
+) -> np.ndarray:  # numbers of 64 bits
+    """A number for each different record of a set: one that occurs twice counts once.
+
+    Returns
+    -------
+    np.ndarray
+        numbers of 64 bits
+    """
+    if part.x is None:
+        return np.unique(origins_of(part)[:, 0])
+    return np.unique(origins_of(replace(part, groups=None))[:, 0])
 
 
 # %% ../nbs/10_evaluation.ipynb #829f3c4c

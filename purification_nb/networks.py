@@ -110,18 +110,6 @@ def conv_width() -> int:
     return 32 if scale() == "lesson" else 128
 
 
-class _Centre(nn.Module):
-    "The middle of a picture."
-
-    def __init__(self, height: int, width: int):
-        super().__init__()
-        self.height, self.width = height, width
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        top, left = (x.shape[2] - self.height) // 2, (x.shape[3] - self.width) // 2
-        return x[:, :, top : top + self.height, left : left + self.width]
-
-
 # %% ../nbs/20_networks.ipynb #131eedad
 def conv_decoder(
     inputs: int,  # width of what it reads
@@ -171,7 +159,11 @@ def conv_decoder(
     ]
     for wide, narrow in itertools.pairwise(widths):
         layers += [nn.BatchNorm2d(wide), nn.Tanh(), nn.ConvTranspose2d(wide, narrow, 4, 2, 1)]
-    layers += [nn.Sigmoid(), _Centre(height, breadth)]
+    tall, wide = start[0] * 2**doublings - height, start[1] * 2**doublings - breadth
+    # negative padding cuts off, here all but the middle of the picture
+    left, top = wide // 2, tall // 2
+    middle = nn.ZeroPad2d((-left, left - wide, -top, top - tall))
+    layers += [nn.Sigmoid(), middle]
     if len(shape) == 2:
         layers.append(nn.Flatten(1, 2))
     return nn.Sequential(*layers)

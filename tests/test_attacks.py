@@ -158,7 +158,6 @@ def test_lira_is_surest_about_single_people(found, request):
                 nsh,
                 service.answer(split.heldout_members),
                 service.answer(split.heldout_nonmembers),
-                pooled=3,
             )["tpr_at_fpr_0.01"][0],
         )
     assert float(t.loc["lira_online"].value) > 1.5 * others

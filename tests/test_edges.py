@@ -7,6 +7,7 @@ import pytest
 
 from purification_nb.attacks.reconstructions import reidentified
 from purification_nb.audit import measure, report, run
+from purification_nb.audit.sentences import recipe_table
 from purification_nb.datasets import digits
 from purification_nb.defences.baselines import one_hot
 from purification_nb.defences.publishing import keep_labels, limit_decimals
@@ -36,7 +37,9 @@ def test_far_fewer_nonmembers_than_members(tmp_path):
         jobs=1,
         progress=False,
     )
-    assert any("unmeasured" in sentence for sentence in found.sentences())
+    lines = recipe_table(found, "none").index
+    assert "members re-identified among ten of their label" in lines
+    assert not any(line.startswith("non-members re-identified") for line in lines)
     rows = json.loads((report.save(found, tmp_path) / "audit.json").read_text())["rows"]
     assert any(
         r["metric"] == "reidentified_nonmembers" and "no label has 10" in (r["error"] or "")
@@ -69,7 +72,7 @@ def test_two_classes_and_vectors(tmp_path):
 
 
 def test_a_failing_inversion_is_written_down(monkeypatch):
-    monkeypatch.setattr(measure, "evaluate_inversion", lambda *_: 1 / 0)
+    monkeypatch.setattr(measure, "inversion_measures", lambda *_: 1 / 0)
     found = run.audit(
         sets(120, 60, 120),
         "none",

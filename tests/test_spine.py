@@ -28,7 +28,8 @@ THRESHOLDS = [
     for name in ("confidence", "entropy", "modified_entropy")
     for end in ("", "_per_class")
 ]
-ATTACKS = {None, "label", *THRESHOLDS, "nsh_log", "boosted", "neighbours", "inversion", "strongest"}
+CHOSEN = {"strongest", "strongest_at_low_fpr"}
+ATTACKS = {None, "label", *THRESHOLDS, "nsh_log", "boosted", "neighbours", "inversion", *CHOSEN}
 METRICS = {
     "accuracy",
     "auc",
@@ -63,6 +64,14 @@ METRICS = {
     "mean_top_score",
     "mean_top_score_undefended",
     "label_only_distortion_l1",
+    "over_floor",
+    "inversion_error_over_label_only",
+    "inversion_error_over_label_only_nonmembers",
+    *(
+        f"reidentified_over_label_only_{who}{end}"
+        for who in ("members", "nonmembers")
+        for end in ("", "_exposed")
+    ),
     *(
         f"{kind}reidentified_{who}{end}"
         for kind in ("", "label_only_")

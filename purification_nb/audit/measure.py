@@ -45,7 +45,8 @@ from ..audit.rows import (
     reidentified_over_label_only,
     row_of,
 )
-from ..evaluation import Trial, combined, different_records, measured, try_on_known
+from ..evaluation import Trial, combined, measured, try_on_known
+from ..intervals import different_records
 from ..networks import is_picture
 from ..records import InputError, Records, Scored
 from ..scores import (

@@ -26,7 +26,7 @@ import numpy as np
 
 from ..adversary import Attack
 from ..attacks.reconstructions import inversion_error, reidentified
-from ..evaluation import check_resolution, weights_of_both
+from ..evaluation import check_resolution
 from ..intervals import (
     Estimate,
     Mean,
@@ -34,6 +34,7 @@ from ..intervals import (
     mean_of,
     origins_of,
     resampling_weights,
+    weights_of_both,
 )
 from ..records import InputError, Records, Scored
 

@@ -55,8 +55,14 @@ def verdict_sentence(found: AuditAnswers, recipe: str) -> str | None:
         return None
     if _doubtful(found):
         return "Whether its scores leak cannot be said while the doubt above stands."
-    if verdict["verdict"] == "leaks":
+    if verdict["verdict"] == "leaks" and over[1] > 0:
         return f"Its scores leak: {_with_interval(over, signed=True)} over the label floor."
+    if verdict["verdict"] == "leaks":
+        name, found_more = (found.fails_under(recipe) or [("strongest", over[0])])[0]
+        return (
+            f"Its scores leak, though not to the attack that was chosen ({_signed(over[0])} over"
+            f" the label floor): {name} finds {_signed(found_more)}, and that is no chance."
+        )
     bound = f"{verdict['high']:.3f} over the label floor"
     if verdict["verdict"] == "bounded":
         return f"No leak was found; one of more than {bound} can be excluded."

@@ -89,8 +89,8 @@ def verdicts(
     """A verdict for each recipe and attack, from their rows of metric `over_floor`.
 
     `low` and `high` are ends of the attack's own interval; for an attack that was chosen, `high`
-    is the highest of all attacks that ask as often, since a leak that one of them may find
-    cannot be excluded.
+    is the highest of all attacks that ask no more often, since a leak that one of them may find
+    cannot be excluded, and its verdict is "leaks" where one of them finds what is no chance.
 
     Parameters
     ----------
@@ -114,11 +114,24 @@ def verdicts(
         if one["attack"] in CHOSEN:
             one["high"] = _highest(judged, one)
         one["verdict"] = _verdict(claimed, one["high"])
+    for one in judged:
+        if one["attack"] in CHOSEN and _leaks_to_another(judged, one):
+            one["verdict"] = "leaks"
     return judged
+
+
+def _asks_no_more(judged: list[dict[str, Any]], chosen: dict[str, Any]) -> list[dict[str, Any]]:
+    "The attacks on the same recipe that ask no more often than the chosen one."
+    often = set() if chosen["attack"] == "strongest_repeated" else ASK_MORE_THAN_ONCE
+    own = [one for one in judged if one["recipe"] == chosen["recipe"]]
+    return [one for one in own if one["attack"] not in often]
+
+
+def _leaks_to_another(judged: list[dict[str, Any]], chosen: dict[str, Any]) -> bool:
+    "Whether an attack that was not chosen finds what is no chance."
+    return any(one["verdict"] == "leaks" for one in _asks_no_more(judged, chosen))
 
 
 def _highest(judged: list[dict[str, Any]], chosen: dict[str, Any]) -> float:
     "The highest upper end among the attacks on a recipe that ask no more often."
-    often = set() if chosen["attack"] == "strongest_repeated" else ASK_MORE_THAN_ONCE
-    own = [one for one in judged if one["recipe"] == chosen["recipe"]]
-    return max(one["high"] for one in own if one["attack"] not in often)
+    return max(one["high"] for one in _asks_no_more(judged, chosen))
