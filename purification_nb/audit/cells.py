@@ -19,6 +19,7 @@ from ..cache import cache_folder, fingerprint, library_version
 from ..files import write_atomically
 from ..records import Records, Scored
 from ..scale import scale
+from ..splits import PARTS
 from .measure import CellPlan, measure_cell
 from .rows import Row, row_of
 
@@ -53,7 +54,7 @@ def cell_path(plan: CellPlan) -> Path | None:
         who = [_identity(plan.recipe), _identity(plan.bare)]
     except TypeError:
         return None
-    roles = [part.name for part in fields(plan.split) if part.name != "name"]
+    roles = [*PARTS, "auxiliary"]
     key = fingerprint(
         library_version(),
         who,

@@ -29,11 +29,13 @@ from ..scale import scale
 from ..service import Recipe, Trained, as_target
 from ..splits import Split
 from .cells import measure_or_report
+from .doubts import Doubt, distinct_doubts
 from .findings import Audit, recipe_title
 from .measure import CellPlan
 from .plan import AuditPlan, chosen_names, model_title, plan_audit
 from .references import References, measure_references
 from .rows import COLUMNS
+from .shift import shift_doubt
 
 
 # %% ../../nbs/25_audit.ipynb #affea3c4
@@ -139,6 +141,29 @@ def _seconds(clock: list[float]) -> dict[str, float]:
     stages = ("targets and references", "shadow models", "recipes and attacks")
     spans = [after - before for before, after in pairwise(clock)]
     return {stage: round(span, 2) for stage, span in zip(stages, spans, strict=True)}
+
+
+def _doubts_found(references: list[References]) -> list[Doubt]:
+    "What of the input is doubted, each doubt once for all seeds."
+    floors = [
+        row["value"]
+        for one in references
+        for row in one.rows
+        if row["metric"] == "blind_floor" and row["value"] is not None
+    ]
+    shift = shift_doubt([one.shift for one in references], floors)
+    of_seeds = [doubt for one in references for doubt in one.doubts]
+    return distinct_doubts([*of_seeds, *filter(None, [shift])])
+
+
+def _doubts_as_told(plan: AuditPlan, doubts: list[Doubt]) -> dict[str, Any]:
+    "What a run says about its input: doubts, those that decide, remarks."
+    return {
+        "doubts": [doubt.text for doubt in doubts],
+        "deciding_doubts": [doubt.text for doubt in doubts if doubt.decides],
+        "shift": any(doubt.about == "shift" for doubt in doubts),
+        "remarks": list(dict.fromkeys(note for split in plan.splits for note in split.notes)),
+    }
 
 
 # %% ../../nbs/25_audit.ipynb #a759cf18
@@ -334,9 +359,9 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     plan = plan_audit(data, listed, named, chosen, target, other)
     references = _measured_references(plan, jobs, bar("targets and references"))
     clock.append(time.perf_counter())
-    doubts = list(dict.fromkeys(doubt for one in references for doubt in one.doubts))
+    doubts = _doubts_found(references)
     for doubt in doubts:
-        warnings.warn(doubt, stacklevel=2)
+        warnings.warn(doubt.text, stacklevel=2)
     ready = _trained_shadows(plan, shadows, jobs, bar("shadow models"))
     clock.append(time.perf_counter())
     plans = _cell_plans(plan, references, ready, strongest)
@@ -347,7 +372,7 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     clock.append(time.perf_counter())
     run = {"versions": about["versions"], "scale": at_scale, "machine": about["machine"]}
     run["settings"] = _settings(plan, ready)
-    run |= _results_by_seed(plans, cells) | {"doubts": doubts}
+    run |= _results_by_seed(plans, cells) | _doubts_as_told(plan, doubts)
     run |= {"controls": _controls(plan, references), "seconds": _seconds(clock)}
     records = plan.splits[0].heldout_members.x
     pictures = records[:200] if records.ndim == 3 else None

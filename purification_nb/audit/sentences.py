@@ -42,6 +42,8 @@ def leak_sentence(found: AuditAnswers) -> str | None:
     leaks = "So these attacks find no more in its scores than in its labels."
     if over[1] > 0:
         leaks = "So its scores leak."
+    if found.run.get("deciding_doubts"):
+        leaks = "Whether its scores leak cannot be said while that doubt stands."
     return (
         "Of 100 records, half of them members, the strongest attacker"
         f" ({_strongest_names(found, first)}) on"
