@@ -9,6 +9,7 @@ __all__ = ["SCORES_ALONE", "measure_shift", "shift_doubt"]
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import fisher_exact, norm
 
 from ..adversary import Knowledge
 from ..attacks.blind import Blind
@@ -25,6 +26,17 @@ SCORES_ALONE = (
 
 
 # %% ../../nbs/25_audit.ipynb #b4b72fb8
+def _is_above_chance(blind: Blind, held: tuple[Scored, Scored], accuracy: Sequence) -> bool:
+    "Whether a coin would reach its accuracy in fewer than 1 of 100 splits."
+    value, low, high = accuracy[:3]
+    if any(part.groups is not None for part in held):
+        spread = (high - low) / (norm.ppf(0.975) - norm.ppf(0.025))
+        return bool(value - 0.5 > norm.ppf(0.99) * spread)
+    said = [blind.predict(part) for part in held]
+    counts = np.array([[one.sum(), len(one) - one.sum()] for one in said])
+    return bool(fisher_exact(counts, "greater").pvalue < 0.01)
+
+
 def measure_shift(
     knowledge: Knowledge,
     held: tuple[Scored, Scored],  # held-out members and non-members
@@ -43,8 +55,8 @@ def measure_shift(
     """
     blind = Blind().fit(knowledge)
     accuracy = evaluate(blind, *held)["accuracy"]
-    one_sided = evaluate(blind, *held, level=0.98)["accuracy"][1]
-    return blind, found_row("blind_floor", accuracy, sum(map(len, held))), one_sided > 0.5
+    row = found_row("blind_floor", accuracy, sum(map(len, held)))
+    return blind, row, _is_above_chance(blind, held, accuracy)
 
 
 def shift_doubt(
