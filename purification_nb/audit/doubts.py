@@ -124,8 +124,8 @@ def _no_better_doubt(members: Scored, nonmembers: Scored) -> Doubt | None:
     if min(more_right, surer) < 0.01:
         return None
     return Doubt(
-        "This trained model is no better on D1 than on D3, neither right more often nor surer."
-        " Either it memorises nothing, or D1 is not what it was fitted on, and then this audit says"
+        "This trained model is no better on its members (D1) than on others (D3), neither right"
+        " more often nor surer. Either it memorises nothing, or D1 is not what it was fitted on, and then this audit says"
         " nothing: hand over as members the very records it was fitted on, and others as"
         " non-members.",
         decides=True,

@@ -162,7 +162,7 @@ def _doubts_as_told(plan: AuditPlan, doubts: list[Doubt]) -> dict[str, Any]:
         "doubts": [doubt.text for doubt in doubts],
         "deciding_doubts": [doubt.text for doubt in doubts if doubt.decides],
         "shift": any(doubt.about == "shift" for doubt in doubts),
-        "remarks": list(dict.fromkeys(note for split in plan.splits for note in split.notes)),
+        "remarks": list(next((split.notes for split in plan.splits if split.notes), ())),
     }
 
 

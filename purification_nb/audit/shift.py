@@ -9,7 +9,8 @@ __all__ = ["SCORES_ALONE", "measure_shift", "shift_doubt"]
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import fisher_exact, norm
+from scipy.special import ndtri
+from scipy.stats import fisher_exact
 
 from ..adversary import Knowledge
 from ..attacks.blind import Blind
@@ -30,8 +31,8 @@ def _is_above_chance(blind: Blind, held: tuple[Scored, Scored], accuracy: Sequen
     "Whether a coin would reach its accuracy in fewer than 1 of 100 splits."
     value, low, high = accuracy[:3]
     if any(part.groups is not None for part in held):
-        spread = (high - low) / (norm.ppf(0.975) - norm.ppf(0.025))
-        return bool(value - 0.5 > norm.ppf(0.99) * spread)
+        spread = (high - low) / (ndtri(0.975) - ndtri(0.025))
+        return bool(value - 0.5 > ndtri(0.99) * spread)
     said = [blind.predict(part) for part in held]
     counts = np.array([[one.sum(), len(one) - one.sum()] for one in said])
     return bool(fisher_exact(counts, "greater").pvalue < 0.01)
