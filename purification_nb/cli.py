@@ -159,7 +159,9 @@ def audit_command(  # noqa: PLR0913 - the options of the command
 SCORES_HELP = {  # option -> what --help says of it
     "members": (
         "Scores and labels of records the model was trained on: .csv or .parquet with columns"
-        " score_0 ... score_{k-1} and label (from 0), or .npz with arrays scores and label."
+        " score_0 ... score_{k-1} and label (from 0), or .npz with arrays scores and label. A"
+        " column (or array) group may say which rows stem from one record or person; without it,"
+        " equal rows count as one record."
     ),
     "nonmembers": "The same of records it was not trained on.",
     "reference": (

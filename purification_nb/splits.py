@@ -4,6 +4,7 @@
 # %% auto #0
 __all__ = [
     "PARTS",
+    "MEMBERSHIP_PARTS",
     "PAIRS_PER_LABEL",
     "Split",
     "check_disjoint",
@@ -15,16 +16,17 @@ __all__ = [
 
 # %% ../nbs/01_records.ipynb #f3d6a49b
 
-import hashlib
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .records import InputError, Records, join
+from .repeats import chance_of_sharing, row_names
 
 # %% ../nbs/01_records.ipynb #a17ece6b
 PARTS = ("known_members", "heldout_members", "d2", "known_nonmembers", "heldout_nonmembers")
+MEMBERSHIP_PARTS = tuple(part for part in PARTS if part != "d2")  # halves of D1 and of D3
 
 
 # %% ../nbs/01_records.ipynb #a1d91635
@@ -32,7 +34,9 @@ PARTS = ("known_members", "heldout_members", "d2", "known_nonmembers", "heldout_
 class Split:
     """One data set in its roles: D1 and D3 as the attacker's known and held-out halves, and D2.
 
-    Raises `InputError` where two parts share a record or a group (`check_disjoint`).
+    Raises `InputError` where two parts share a group, or more records than chance accounts for
+    (`check_disjoint`). The few that chance accounts for are set aside, and records that occur
+    twice in one part get one group; `notes` says so.
 
     Parameters
     ----------
@@ -51,6 +55,8 @@ class Split:
     auxiliary : Records | None
         records of others, for an attacker to learn inversion from; their labels mean
         nothing
+    notes : tuple[str, ...]
+        what was done about records that occur twice
     """
 
     known_members: Records  # D_A, half of D1
@@ -61,9 +67,16 @@ class Split:
     name: str = "records"  # what the data set is called in reports
     # records of others, for an attacker to learn inversion from; their labels mean nothing
     auxiliary: Records | None = None
+    notes: tuple[str, ...] = ()  # what was done about records that occur twice
 
     def __post_init__(self) -> None:
-        check_disjoint(self)
+        names = check_disjoint(self)
+        for change in (_set_twins_aside, _group_repeats):
+            parts, note = change(self, names)
+            for part, records in parts.items():
+                object.__setattr__(self, part, records)
+            if note:
+                object.__setattr__(self, "notes", (*self.notes, note))
 
     @property
     def d1(self) -> Records:
@@ -91,42 +104,52 @@ class Split:
 
 
 # %% ../nbs/01_records.ipynb #3c50f92e
-def _digests(x: np.ndarray) -> list[bytes]:
-    "A name for each record, made of its bytes."
-    rows = np.ascontiguousarray(x.reshape(len(x), -1))
-    rows = rows + rows.dtype.type(0)  # makes -0 and 0 the same
-    return [hashlib.sha1(row.tobytes()).digest() for row in rows]
+def _named_parts(split: Split) -> dict[str, np.ndarray]:
+    "The name of each record of each part, made of its bytes."
+    return {part: row_names(getattr(split, part).x) for part in split.parts}
 
 
-def _origins(records: Records) -> set:
-    "Ids of what the records stem from: their groups, and their very bytes."
-    origins: set = {*_digests(records.x)}
-    if records.groups is not None:
-        origins |= set(np.unique(records.groups).tolist())
-    return origins
+def _groups_of(records: Records) -> set:
+    "Ids of what the records stem from, where somebody said so."
+    return set() if records.groups is None else set(np.unique(records.groups).tolist())
+
+
+def _too_many_shared(first: np.ndarray, second: np.ndarray) -> int:
+    "How many records two parts share, where that is more than chance accounts for; else 0."
+    shared = np.intersect1d(first, second)
+    chance = chance_of_sharing(first, second) if len(shared) else 1.0
+    many = len(shared) > 0.05 * min(len(first), len(second))
+    return len(shared) if chance < 1e-4 or (many and chance < 0.05) else 0
 
 
 # %% ../nbs/01_records.ipynb #85b5dd40
 def check_disjoint(
     split: Split,  # the parts to compare
-) -> None:
-    """Raise `InputError` where two parts of a split share a record or a group.
+) -> dict[str, np.ndarray]:  # part -> a name for each of its records, equal for equal ones
+    """Raise `InputError` where two parts share a group, or records beyond what chance explains.
 
     Parameters
     ----------
     split : Split
         the parts to compare
+
+    Returns
+    -------
+    dict[str, np.ndarray]
+        part -> a name for each of its records, equal for equal ones
     """
     if len({getattr(split, part).k for part in PARTS}) > 1:
         raise InputError(
             "the parts of a split must have the same number of classes; hand over k where a class"
             " is absent from one of them"
         )
-    origins = {part: _origins(getattr(split, part)) for part in split.parts}
-    for (a, origins_a), (b, origins_b) in itertools.combinations(origins.items(), 2):
-        shared = len(origins_a & origins_b)
+    names = _named_parts(split)
+    groups = {part: _groups_of(getattr(split, part)) for part in split.parts}
+    for a, b in itertools.combinations(split.parts, 2):
+        shared = len(groups[a] & groups[b]) or _too_many_shared(names[a], names[b])
         if shared:
             raise InputError(_overlap(a, b, shared))
+    return names
 
 
 def _overlap(a: str, b: str, shared: int) -> str:
@@ -136,6 +159,57 @@ def _overlap(a: str, b: str, shared: int) -> str:
     else:
         consequence = "a member would count as a non-member or the purifier would learn on one"
     return f"{a} and {b} overlap: they share {shared} records or groups, so {consequence}"
+
+
+# %% ../nbs/01_records.ipynb #51c0ad55
+def _has_twin(part: str, names: dict[str, np.ndarray]) -> np.ndarray:
+    "Which records of a part leave: those that also stand in D1 or D3, or anywhere for others."
+    others = [other for other in names if other != part]
+    if part in MEMBERSHIP_PARTS:
+        others = [other for other in others if other in MEMBERSHIP_PARTS]
+    return np.isin(names[part], np.concatenate([names[other] for other in others]))
+
+
+def _set_twins_aside(
+    split: Split, names: dict[str, np.ndarray]
+) -> tuple[dict[str, Records], str | None]:
+    "Parts without the few records that another part holds too, `names` likewise, and a note."
+    twins = {part: _has_twin(part, names) for part in split.parts}
+    twins = {part: twin for part, twin in twins.items() if twin.any()}
+    parts = {}
+    for part, twin in twins.items():
+        if twin.mean() > 0.5:
+            raise InputError(
+                f"{twin.sum()} of {len(twin)} records of {part} also stand in other parts: these"
+                " records are too coarse to be told apart; describe them more finely"
+            )
+        parts[part] = getattr(split, part)[~twin]
+        names[part] = names[part][~twin]
+    if not twins:
+        return {}, None
+    many = ", ".join(f"{twin.sum()} of {part}" for part, twin in twins.items())
+    return parts, (
+        f"Records that stand in two parts, value for value, were set aside ({many}): so few may be"
+        " chance. If they are copies of one record, remove them before you split."
+    )
+
+
+# %% ../nbs/01_records.ipynb #67c50ef3
+def _group_repeats(
+    split: Split, names: dict[str, np.ndarray]
+) -> tuple[dict[str, Records], str | None]:
+    "Parts in which equal records have one group, and a note; nothing where groups were given."
+    parts = {part: getattr(split, part) for part in split.parts}
+    repeated = sum(len(names[part]) - len(np.unique(names[part])) for part in MEMBERSHIP_PARTS)
+    if not repeated or any(part.groups is not None for part in parts.values()):
+        return {}, None
+    grouped = {part: replace(records, groups=names[part]) for part, records in parts.items()}
+    whole = sum(len(names[part]) for part in MEMBERSHIP_PARTS)
+    return grouped, (
+        f"{repeated} of the {whole} records of D1 and D3 repeat another one, value for value; equal"
+        " ones count as one record, in halves and in intervals. If they are different ones, say so"
+        " with `groups`."
+    )
 
 
 # %% ../nbs/01_records.ipynb #62eab7aa
@@ -189,10 +263,8 @@ def _group_of_each(records: Records) -> np.ndarray | None:
                 " a Split"
             )
         return records.groups[:, 0]
-    if len(set(_digests(records.x))) == len(records):
-        return None  # the quick way, for the usual case
-    flat = records.x.reshape(len(records), -1)
-    return np.unique(flat, axis=0, return_inverse=True)[1].ravel()
+    names = row_names(records.x)
+    return None if len(np.unique(names)) == len(names) else names
 
 
 # %% ../nbs/01_records.ipynb #ffe81685
@@ -287,7 +359,7 @@ def split_sizes(
     """
     if records.groups is not None:
         raise InputError("records in groups are cut by `split_records` or handed over as a Split")
-    records = records[np.sort(np.unique(np.array(_digests(records.x)), return_index=True)[1])]
+    records = records[np.sort(np.unique(row_names(records.x), return_index=True)[1])]
     counts = _counts_of_parts(sizes, len(records))
     if counts.min() < 1:
         raise InputError(

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.optimize import linear_sum_assignment
+from scipy.stats import binomtest
 from torch import nn
 
 from .records import InputError, Scored
@@ -172,12 +173,41 @@ def estimator_scores(
 
 
 # %% ../nbs/02_service.ipynb #2966bb93
+def _cycles(stands_for: np.ndarray) -> list[list[int]]:
+    "The columns that a renaming moves, those that change places with one another together."
+    cycles, seen = [], set()
+    for start in np.flatnonzero(stands_for != np.arange(len(stands_for))):
+        cycle = []
+        while start not in seen:
+            seen.add(int(start))
+            cycle.append(int(start))
+            start = stands_for[start]
+        if cycle:
+            cycles.append(cycle)
+    return cycles
+
+
+def _is_exchanged(cycle: list[int], stands_for: np.ndarray, scored: Scored) -> bool:
+    "Whether records of every class in the cycle are mostly named as if the columns were renamed."
+    predicted = scored.scores.argmax(1)
+    own = renamed = asked = 0
+    for column in cycle:
+        says = predicted[scored.y == stands_for[column]]
+        as_own, as_renamed = int((says == stands_for[column]).sum()), int((says == column).sum())
+        if as_renamed < 2 * as_own:
+            return False
+        own, renamed, asked = own + as_own, renamed + as_renamed, asked + len(says)
+    by_chance = binomtest(renamed, max(1, own + renamed), alternative="greater").pvalue
+    return renamed > 0.5 * asked and by_chance < 1e-3
+
+
 def check_class_order(
     scored: Scored,  # of records the model should know well, its training set say
 ) -> None:
-    """Check that the columns stand for the labels they seem to stand for.
+    """Check, class by class, that the columns stand for the labels they seem to stand for.
 
-    Raises `InputError` where the answers would be far better if they stood for other ones.
+    Raises `InputError` where the answers to some classes would be far better if their columns
+    changed places.
 
     Parameters
     ----------
@@ -191,13 +221,19 @@ def check_class_order(
     counts = np.zeros((scored.k, scored.k))
     np.add.at(counts, (predicted[fits], scored.y[fits]), 1)
     stands_for = linear_sum_assignment(-counts)[1]
-    right = (predicted == scored.y)[tests].mean()
-    renamed = (stands_for[predicted] == scored.y)[tests].mean()
-    if renamed < 0.5 or renamed < 2 * right:
+    moved: list[int] = []
+    for cycle in _cycles(stands_for):
+        if _is_exchanged(cycle, stands_for, scored[tests]):
+            moved += cycle
+    if not moved:
         return
-    column = int(np.argmax(np.where(stands_for == np.arange(scored.k), -1, counts.sum(1))))
+    right = (predicted == scored.y)[tests].mean()
+    order = np.arange(scored.k)
+    order[moved] = stands_for[moved]
+    renamed = (order[predicted] == scored.y)[tests].mean()
+    pairs = [f"column {column} for label {stands_for[column]}" for column in moved[:4]]
     raise InputError(
         f"only {right:.1%} of these answers are right, and {renamed:.1%} would be if the columns"
-        f" were in another order (column {column} for label {stands_for[column]}, for one): do"
+        f" were in another order ({', '.join(pairs)}{', ...' if len(moved) > 4 else ''}): do"
         " labels and columns number the classes alike, both from 0?"
     )

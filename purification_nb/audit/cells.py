@@ -20,6 +20,7 @@ from ..files import write_atomically
 from ..intervals import Estimate, LowFPR, Mean, Rate
 from ..records import Records, Scored
 from ..scale import scale
+from ..splits import PARTS
 from .measure import CellPlan, measure_cell
 from .rows import Row, row_of
 
@@ -54,7 +55,7 @@ def cell_path(plan: CellPlan) -> Path | None:
         who = [_identity(plan.recipe), _identity(plan.bare)]
     except TypeError:
         return None
-    roles = [part.name for part in fields(plan.split) if part.name != "name"]
+    roles = [*PARTS, "auxiliary"]
     key = fingerprint(
         library_version(),
         who,

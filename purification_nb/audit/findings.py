@@ -137,13 +137,14 @@ class Audit(AuditAnswers):
         return pd.DataFrame(lines).T.astype(float)
 
     def conclusion(self) -> list[str]:
-        "What to conclude first: doubts about the input, the leak, the best defences, inversion."
+        "Doubts about the input, the leak, the best defences, inversion; remarks at the end."
         sentences = (
             leak_sentence(self),
             leading_defences_sentence(self),
             reidentification_sentence(self),
         )
-        return [*self.run.get("doubts", []), *filter(None, sentences)]
+        doubts, remarks = (self.run.get(what, []) for what in ("doubts", "remarks"))
+        return [*doubts, *filter(None, sentences), *remarks]
 
     def sentences(self) -> list[str]:
         "What was found, a few sentences a recipe."

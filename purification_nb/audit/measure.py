@@ -35,6 +35,7 @@ from ..attacks.shadow_attacks import adapts
 from ..attacks.shadows import Shadows
 from ..audit.rows import (
     Row,
+    accuracy_over_attack,
     accuracy_over_floor,
     error_over_label_only,
     estimate_row,
@@ -200,8 +201,10 @@ class CellFindings:
     def add_evaluation(self, attack: Attack, about: dict[str, Any]) -> None:
         "Add the rows of a membership attack, measured on the held-out halves."
         estimates: dict[str, Any] = measured(attack, *self.held).by_metric()
-        bare = self.plan.references.bare
-        estimates["over_floor"] = accuracy_over_floor(attack, self.held, bare)
+        references = self.plan.references
+        estimates["over_floor"] = accuracy_over_floor(attack, self.held, references.bare)
+        if references.blind is not None:
+            estimates["over_blind"] = accuracy_over_attack(attack, references.blind, self.held)
         n = sum(map(len, self.held))
         self.rows += [estimate_row(metric, one, n, **about) for metric, one in estimates.items()]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..adversary import Knowledge, held_out, knowledge_of
+from ..adversary import Attack, Knowledge, held_out, knowledge_of
 from ..attacks.catalogue import ATTACKS
 from ..attacks.inversion import Inversion, label_only
 from ..attacks.reconstructions import inversion_error
@@ -22,11 +22,12 @@ from ..audit.rows import (
     reidentified_or_none,
 )
 from ..evaluation import TrueLabel, evaluate, measured
-from ..records import Scored, as_floats
+from ..records import Scored, as_floats, join
 from ..scores import distortion
-from ..service import Predictor, check_class_order
+from ..service import Predictor, Trained, check_class_order
 from ..splits import Split
-from .doubts import doubts_about
+from .doubts import Doubt, doubts_about
+from .shift import measure_shift
 
 
 # %% ../../nbs/25_audit.ipynb #9db404cf
@@ -47,8 +48,12 @@ class References:
         held-out members and non-members, as the bare service answers them
     target : Predictor
         the bare service
-    doubts : list[str]
+    doubts : list[Doubt]
         about the input
+    blind : Attack | None
+        who sees records and no answers, fitted; None without records
+    shift : bool | None
+        whether it tells D1 from D3; None without records
     """
 
     rows: list[Row]  # about the data and the bare target
@@ -59,7 +64,9 @@ class References:
     # held-out members and non-members, as the bare service answers them
     bare: tuple[Scored, Scored]
     target: Predictor  # the bare service
-    doubts: list[str]  # about the input
+    doubts: list[Doubt]  # about the input
+    blind: Attack | None = None  # who sees records and no answers, fitted; None without records
+    shift: bool | None = None  # whether it tells D1 from D3; None without records
 
 
 def _undefended_rows(bare: Predictor, split: Split) -> list[Row]:
@@ -131,8 +138,9 @@ def measure_references(
     """
     bare = target(split.d1, split.d2, seed)
     held = held_out(bare, split)
-    check_class_order(held[0])
     knowledge = knowledge_of(split, bare, seed=seed)
+    d1, d3 = (join(*both) for both in zip(knowledge.known_records(), held, strict=True))
+    check_class_order(d1)
     floor = measured(ATTACKS["label"]().fit(knowledge), *held).accuracy
     rows = [estimate_row("label_floor", floor, sum(map(len, held)))]
     rows += _undefended_rows(bare, split)
@@ -141,5 +149,10 @@ def measure_references(
         more, drawn = _invert_labels(knowledge, bare, split, held)
         rows += more
     control = evaluate(TrueLabel().fit(knowledge), *held)["accuracy"][:3]
-    ends = floor.value, *floor.interval()
-    return References(rows, drawn, control, held, bare, doubts_about(split, target, ends))
+    scores_alone = getattr(target, "scores_alone", False)
+    doubts = doubts_about(d1, d3, scores_alone or isinstance(target, Trained))
+    blind, shift = None, None
+    if not scores_alone:
+        blind, row, shift = measure_shift(knowledge, held)
+        rows.append(row)
+    return References(rows, drawn, control, held, bare, doubts, blind, shift)

@@ -14,7 +14,7 @@ __all__ = [
     "reidentification_rows",
     "error_over_label_only",
     "reidentified_over_label_only",
-    "accuracy_over",
+    "accuracy_over_attack",
     "accuracy_over_floor",
 ]
 
@@ -294,24 +294,34 @@ def _says_member(attack: Attack, part: Scored) -> np.ndarray:
     return attack.predict(part).astype(float)
 
 
-def accuracy_over(
-    said: Sequence[np.ndarray],  # (n,) 1 where an attack says member; of members, of non-members
-    floor: Sequence[np.ndarray],  # likewise, of the attack it is compared with
-    parts: Sequence[Scored],  # whose they are
+def _accuracy_over(
+    attack: Attack,
+    floor: Sequence[np.ndarray],  # (n,) 1 where the other says member; of members, of non-members
+    held: Sequence[Scored],
 ) -> Rate:
-    """Balanced accuracy of an attack less that of another, the two resampled together.
+    "Balanced accuracy of an attack less that of another, the two resampled together."
+    said = [_says_member(attack, part) for part in held]
+    more = [said[0] - floor[0], floor[1] - said[1]]
+    return Rate.of(more, weights_of_both(held), -1.0, 1.0)
+
+
+def accuracy_over_attack(
+    attack: Attack,  # fitted
+    other: Attack,  # likewise
+    held: tuple[Scored, Scored],  # held-out members and non-members, as the service answers them
+) -> Rate:
+    """Accuracy of an attack over that of another, the two resampled together.
 
     Parameters
     ----------
-    said : Sequence[np.ndarray]
-        (n,) 1 where an attack says member; of members, of non-members
-    floor : Sequence[np.ndarray]
-        likewise, of the attack it is compared with
-    parts : Sequence[Scored]
-        whose they are
+    attack : Attack
+        fitted
+    other : Attack
+        likewise
+    held : tuple[Scored, Scored]
+        held-out members and non-members, as the service answers them
     """
-    more = [said[0] - floor[0], floor[1] - said[1]]
-    return Rate.of(more, weights_of_both(parts), -1.0, 1.0)
+    return _accuracy_over(attack, [_says_member(other, part) for part in held], held)
 
 
 def accuracy_over_floor(
@@ -331,4 +341,4 @@ def accuracy_over_floor(
         the same, as the bare service answers them
     """
     right = [(part.scores.argmax(1) == part.y).astype(float) for part in bare]
-    return accuracy_over([_says_member(attack, part) for part in held], right, held)
+    return _accuracy_over(attack, right, held)

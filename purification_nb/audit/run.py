@@ -29,11 +29,13 @@ from ..scale import scale
 from ..service import Recipe, Trained, as_target
 from ..splits import Split
 from .cells import measure_or_report
+from .doubts import Doubt, distinct_doubts
 from .findings import Audit, recipe_title
 from .measure import CellPlan
 from .plan import AuditPlan, chosen_names, model_title, plan_audit
 from .references import References, measure_references
 from .rows import COLUMNS, Row
+from .shift import shift_doubt
 from .verdicts import pooled_row, verdicts
 
 # %% ../../nbs/25_audit.ipynb #affea3c4
@@ -74,7 +76,7 @@ def _cells_of_recipes(plans: list[CellPlan], cells: Cells) -> dict[str, tuple[Ce
 
 
 def _table_and_verdicts(
-    plans: list[CellPlan], cells: Cells
+    plans: list[CellPlan], cells: Cells, shift: bool = False
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     "The whole table, the rows of all cells and those that pool the seeds; and the verdicts."
     rows = []
@@ -89,7 +91,7 @@ def _table_and_verdicts(
         if headline is None and any("failed" not in result for _, result in own):
             headline = title
     table = pd.DataFrame(rows, dtype=object)[COLUMNS]
-    return table.where(table.notna(), None), verdicts(judged, headline or "")
+    return table.where(table.notna(), None), verdicts(judged, headline or "", shift)
 
 
 # %% ../../nbs/25_audit.ipynb #8df91bc4
@@ -168,6 +170,29 @@ def _seconds(clock: list[float]) -> dict[str, float]:
     stages = ("targets and references", "shadow models", "recipes and attacks")
     spans = [after - before for before, after in pairwise(clock)]
     return {stage: round(span, 2) for stage, span in zip(stages, spans, strict=True)}
+
+
+def _doubts_found(references: list[References]) -> list[Doubt]:
+    "What of the input is doubted, each doubt once for all seeds."
+    floors = [
+        row["value"]
+        for one in references
+        for row in one.rows
+        if row["metric"] == "blind_floor" and row["value"] is not None
+    ]
+    shift = shift_doubt([one.shift for one in references], floors)
+    of_seeds = [doubt for one in references for doubt in one.doubts]
+    return distinct_doubts([*of_seeds, *filter(None, [shift])])
+
+
+def _doubts_as_told(plan: AuditPlan, doubts: list[Doubt]) -> dict[str, Any]:
+    "What a run says about its input: doubts, those that decide, remarks."
+    return {
+        "doubts": [doubt.text for doubt in doubts],
+        "deciding_doubts": [doubt.text for doubt in doubts if doubt.decides],
+        "shift": any(doubt.about == "shift" for doubt in doubts),
+        "remarks": list(next((split.notes for split in plan.splits if split.notes), ())),
+    }
 
 
 # %% ../../nbs/25_audit.ipynb #a759cf18
@@ -362,20 +387,21 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     plan = plan_audit(data, listed, named, chosen, target, other)
     references = _measured_references(plan, jobs, bar("targets and references"))
     clock.append(time.perf_counter())
-    doubts = list(dict.fromkeys(doubt for one in references for doubt in one.doubts))
+    doubts = _doubts_found(references)
     for doubt in doubts:
-        warnings.warn(doubt, stacklevel=2)
+        warnings.warn(doubt.text, stacklevel=2)
     ready = _trained_shadows(plan, shadows, jobs, bar("shadow models"))
     clock.append(time.perf_counter())
     plans = _cell_plans(plan, references, ready, strongest)
     calls = [(measure_or_report, one) for one in plans]
     cells = run_parallel(calls, jobs, bar("recipes and attacks"))
     _raise_if_all_failed(cells)
-    table, judged = _table_and_verdicts(plans, cells)
     clock.append(time.perf_counter())
     run = {"versions": about["versions"], "scale": at_scale, "machine": about["machine"]}
     run["settings"] = _settings(plan, ready)
-    run |= _results_by_seed(plans, cells) | {"verdicts": judged, "doubts": doubts}
+    told = _doubts_as_told(plan, doubts)
+    table, judged = _table_and_verdicts(plans, cells, told["shift"])
+    run |= _results_by_seed(plans, cells) | {"verdicts": judged} | told
     run |= {"controls": _controls(plan, references), "seconds": _seconds(clock)}
     records = plan.splits[0].heldout_members.x
     pictures = records[:200] if records.ndim == 3 else None

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ..records import InputError, Scored, check_labels, check_scores
+from ..repeats import chance_of_sharing, row_names
 
 
 # %% ../../nbs/27_score_files.ipynb #296f6600
@@ -299,22 +300,18 @@ def check_shared(
 ) -> None:
     """Raise `InputError` where two sets share more rows than chance accounts for.
 
-    Rows are compared digit for digit; how often they repeat within each set says what chance does.
+    Rows are compared digit for digit; `chance_of_sharing` says what chance does, at any rounding.
 
     Parameters
     ----------
     first : Scored
         rows that must not occur in the other
     """
-    keys = [[hash(row.tobytes()) for row in part.scores] for part in (first, second)]
-    counts = [Counter(part) for part in keys]
-    shared = [row for row, key in enumerate(keys[0]) if key in counts[1]]
-    twins = max(
-        sum(count for count in part.values() if count > 1) / sum(part.values()) for part in counts
-    )
-    if len(shared) <= 3 * twins * len(first) + 2:
+    ours, theirs = row_names(first.scores), row_names(second.scores)
+    if chance_of_sharing(ours, theirs) > 1e-4:
         return
-    there = keys[1].index(keys[0][shared[0]])
+    shared = np.flatnonzero(np.isin(ours, theirs))
+    there = np.flatnonzero(theirs == ours[shared[0]])[0]
     raise InputError(
         f"{len(shared)} rows of {names[0]} stand in {names[1]} too, digit for digit (row"
         f" {shared[0]} is row {there} there): the same records seem to be in both"

@@ -6,10 +6,12 @@ __all__ = ["GivenAnswers", "Ready", "ScoresAudit", "audit_scores"]
 
 # %% ../../nbs/27_score_files.ipynb #2e1d978e
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -21,11 +23,14 @@ from ..defences.purifier import PurifierDefence
 from ..records import InputError, Records, Scored
 from ..service import Predictor, Recipe, check_class_order
 from ..splits import Split, split_sets
+from .exports import export_doubt
 from .findings import Audit
 from .plan import FEWEST, chosen_names
+from .repeated_rows import records_of_rows
 from .rows import COLUMNS
 from .run import audit
 from .score_files import check_shared, read_scores
+from .shift import SCORES_ALONE
 
 
 # %% ../../nbs/27_score_files.ipynb #7db8aa46
@@ -37,9 +42,12 @@ class GivenAnswers:
     ----------
     table : np.ndarray
         (n, k)
+    scores_alone : ClassVar[bool]
+        no records: nobody can look for a shift
     """
 
     table: np.ndarray  # (n, k)
+    scores_alone: ClassVar[bool] = True  # no records: nobody can look for a shift
 
     def __call__(self, d1: Records, d2: Records, seed: int) -> Predictor:
         "The service that looks rows up; nothing is trained."
@@ -176,12 +184,32 @@ def _random_rows(scored: Scored, most: int, seed: int = 0) -> Scored:
     return scored[np.sort(np.random.default_rng(seed).permutation(len(scored))[:most])]
 
 
-def _row_numbers(parts: dict[str, Scored]) -> tuple[dict[str, Records], np.ndarray]:
+def _origins_by_file(parts: dict[str, Scored]) -> tuple[dict[str, np.ndarray], list[str]]:
+    "Groups of members and non-members whose files say nothing of them, and what to say of it."
+    groups, remarks = {}, []
+    for name, other in (("members", "nonmembers"), ("nonmembers", "members")):
+        if parts[name].groups is not None:
+            continue
+        record = records_of_rows(parts[name], parts[other])
+        if repeated := len(record) - len(np.unique(record)):
+            groups[name] = np.array([f"{name} {number}" for number in record])
+            remarks.append(
+                f"{repeated} of {len(record)} rows of the {name} repeat another one, digit for"
+                " digit, and count with it as one record, in halves and in intervals. If they are"
+                " different records, say so in a column `group`."
+            )
+    return groups, remarks
+
+
+def _row_numbers(
+    parts: dict[str, Scored], groups: dict[str, np.ndarray]
+) -> tuple[dict[str, Records], np.ndarray]:
     "Each set as records that are row numbers, and the table in which their answers stand."
     k = parts["members"].k
     start, records = 0, {}
     for name, part in parts.items():
-        records[name] = Records(np.arange(start, start + len(part)), part.y, k, part.groups)
+        rows = np.arange(start, start + len(part))
+        records[name] = Records(rows, part.y, k, groups.get(name, part.groups))
         start += len(part)
     table = np.concatenate([part.scores for part in parts.values()])
     if "reference" not in parts:  # a split has a D2; without one it is a row that nobody looks at
@@ -258,6 +286,16 @@ def _without_clocks(table: pd.DataFrame) -> pd.DataFrame:
     return table.where(table.notna(), None)
 
 
+def _add_doubts(found: Audit, sets: _ScoreSets, remarks: list[str]) -> None:
+    "What only the files themselves make one doubt, and what to remark."
+    names = sets.called["members"], sets.called["nonmembers"]
+    found.run["remarks"] = [*remarks, SCORES_ALONE]
+    if doubt := export_doubt(sets.parts["members"], sets.parts["nonmembers"], names):
+        warnings.warn(doubt.text, stacklevel=3)
+        for kind in ("doubts", "deciding_doubts"):
+            found.run[kind] = [doubt.text, *found.run[kind]]
+
+
 # %% ../../nbs/27_score_files.ipynb #d5fab3f3
 def audit_scores(  # noqa: PLR0913 - the files, and of `audit` what makes sense for them
     # path of a score file, or `Scored`: answers about records the model was trained on
@@ -308,7 +346,8 @@ def audit_scores(  # noqa: PLR0913 - the files, and of `audit` what makes sense 
         with one_thread():  # the same on every machine, as in `audit`
             purifier = purifier(None, sets.parts["reference"], 0)
     parts = {name: _random_rows(part, most) for name, part in sets.parts.items()}
-    records, table = _row_numbers(parts)
+    groups, remarks = _origins_by_file(parts)
+    records, table = _row_numbers(parts, groups)
     recipes = _recipes_to_audit(GivenAnswers(table), purifier, sets.has_reference)
     name = f"{sets.called['members']} and {sets.called['nonmembers']}"
     halved = partial(_split_of, records, name)
@@ -322,6 +361,7 @@ def audit_scores(  # noqa: PLR0913 - the files, and of `audit` what makes sense 
         for part in parts
     }
     found.run["settings"]["not applicable"] = reasons
+    _add_doubts(found, sets, remarks)
     both = pd.concat([found.table, _not_applicable_rows(found, reasons)], ignore_index=True)
     found.table = _without_clocks(both.astype(object))
     return ScoresAudit(**vars(found), purifier=purifier)

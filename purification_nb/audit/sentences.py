@@ -55,6 +55,11 @@ def verdict_sentence(found: AuditAnswers, recipe: str) -> str | None:
         return None
     if _doubtful(found):
         return "Whether its scores leak cannot be said while the doubt above stands."
+    if verdict["verdict"] == "shift":
+        return (
+            f"It finds {_with_interval(over, signed=True)} over the label floor, which is no more"
+            " than the records themselves give away (a shift); no leak beyond that was found."
+        )
     if verdict["verdict"] == "leaks" and over[1] > 0:
         return f"Its scores leak: {_with_interval(over, signed=True)} over the label floor."
     if verdict["verdict"] == "leaks":

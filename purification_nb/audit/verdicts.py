@@ -75,6 +75,15 @@ def holm(
     return claimed
 
 
+def _p_over_blind(rows: Sequence[tuple[str, Row]], recipe: str, row: Row) -> float:
+    "How likely by chance an attack's advance over the blind attacker is; 1 where not measured."
+    for other_recipe, other in rows:
+        same = (other["attack"], other["adaptive"]) == (row["attack"], row["adaptive"])
+        if same and other_recipe == recipe and other["metric"] == "over_blind":
+            return other["estimate"].p_above(0.0) if other["estimate"] else 1.0
+    return 1.0
+
+
 def _verdict(claimed: bool, bound: float) -> str:
     "One of the three."
     if claimed:
@@ -85,6 +94,7 @@ def _verdict(claimed: bool, bound: float) -> str:
 def verdicts(
     rows: Sequence[tuple[str, Row]],  # recipe, and a pooled row of it
     headline: str,  # the recipe that the headline is about
+    shift: bool = False,  # whether records alone tell D1 from D3: a leak must exceed that too
 ) -> list[dict[str, Any]]:
     """A verdict for each recipe and attack, from their rows of metric `over_floor`.
 
@@ -98,6 +108,8 @@ def verdicts(
         recipe, and a pooled row of it
     headline : str
         the recipe that the headline is about
+    shift : bool
+        whether records alone tell D1 from D3: a leak must exceed that too
     """
     judged: list[dict[str, Any]] = []
     for recipe, row in rows:
@@ -106,14 +118,16 @@ def verdicts(
         title = attack_title(row["attack"], row["adaptive"])
         ends = {"over": row["value"], "low": row["low"], "high": row["high"]}
         p = row["estimate"].p_above(0.0)
-        judged.append({"recipe": recipe, "attack": title} | ends | {"p": p})
+        beyond = _p_over_blind(rows, recipe, row) if shift else p
+        judged.append({"recipe": recipe, "attack": title} | ends | {"p": max(p, beyond)})
+        judged[-1]["verdict"] = "shift" if p <= ERROR_RATE < beyond else ""
     alone = [one["recipe"] == headline and one["attack"] == "strongest" for one in judged]
     claims = iter(holm([one["p"] for one, by in zip(judged, alone, strict=True) if not by]))
     for one, by_itself in zip(judged, alone, strict=True):
         claimed = one["p"] <= ERROR_RATE if by_itself else next(claims)
         if one["attack"] in CHOSEN:
             one["high"] = _highest(judged, one)
-        one["verdict"] = _verdict(claimed, one["high"])
+        one["verdict"] = one["verdict"] or _verdict(claimed, one["high"])
     for one in judged:
         if one["attack"] in CHOSEN and _leaks_to_another(judged, one):
             one["verdict"] = "leaks"
