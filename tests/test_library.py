@@ -19,7 +19,7 @@ FLOORS = [
     {"records", "splits", "scores", "scale", "files"},
     {"networks", "training", "checkpoints", "cache", "downloads", "faces", "datasets"},
     {"service", "trained", "targets"},
-    {"adversary", "evaluation", "controls"},
+    {"adversary", "evaluation", "controls", "epsilon"},
     {"attacks"},
     {"defences"},
     {"audit"},
