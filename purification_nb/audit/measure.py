@@ -45,6 +45,7 @@ from ..audit.rows import (
     reidentified_over_label_only,
     row_of,
 )
+from ..epsilon import empirical_epsilon
 from ..evaluation import evaluate, trial
 from ..networks import is_picture
 from ..records import InputError, Records, Scored
@@ -322,6 +323,25 @@ def try_attack(cell: CellFindings, turn: Turn) -> None:
 
 
 # %% ../../nbs/25_audit.ipynb #7629f220
+def _epsilon_row(cell: CellFindings, attack: Attack) -> Row:
+    """How large epsilon is at least, by the strongest attack, at the recipe's delta if it has one.
+
+    To the pooled row goes a bound that holds together with those of all other seeds.
+    """
+    split, delta = cell.plan.split, cell.predictor.info.get("delta", 1e-5)
+    halves = split.known_members, split.known_nonmembers
+    known = [attack.score(cell.predictor.answer(half)) for half in halves]
+    scores = [attack.score(part) for part in cell.held]
+    groups = cell.held[0].groups, cell.held[1].groups
+    alone, together = (
+        empirical_epsilon(scores[0], scores[1], delta, level, (known[0], known[1]), groups)
+        for level in (0.95, 1 - 0.05 / cell.plan.seeds)
+    )
+    n = sum(map(len, cell.held))
+    row = row_of("empirical_epsilon", alone, n=n, attack="strongest")
+    return row | {"part": (together, None, None)}
+
+
 def add_strongest(cell: CellFindings, name: str, over: str, among: list[Contender]) -> None:
     "Rows of the best contender under the name `strongest` or `strongest_repeated`."
     if not among:
@@ -330,6 +350,8 @@ def add_strongest(cell: CellFindings, name: str, over: str, among: list[Contende
     cell.add_evaluation(best.attack, {"attack": name})
     cell.result[name] = best.name
     cell.result[over] = accuracy_over_floor(best.attack, cell.held, cell.plan.references.bare)
+    if name == "strongest":
+        cell.rows.append(_epsilon_row(cell, best.attack))
     if cell.plan.pictures and name == "strongest":
         cell.result["roc"] = best.attack.score(cell.held[0]), best.attack.score(cell.held[1])
 

@@ -54,6 +54,9 @@ def _pooled(table: pd.DataFrame) -> pd.DataFrame:
         n=("n", lambda n: n.sum(min_count=1)),
         error=("error", "first"),
     ).reset_index()
+    # of lower bounds that hold together, the largest holds; a mean of bounds would be none
+    largest = grouped.value.max().to_numpy()
+    pooled["value"] = pooled.value.where(pooled.metric != "empirical_epsilon", largest)
     return pooled.assign(seed=None, error=pooled.error.where(pooled.value.isna(), None))
 
 
