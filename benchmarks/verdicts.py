@@ -78,7 +78,16 @@ SETTINGS = (
     Setting(400, 400, 10, 1, (4, 1)),
     Setting(1_000, 1_000, 10, 3, (2, 2)),
 )
-SMALL_SETTINGS = tuple(s for s in SETTINGS if s.members + s.nonmembers <= 2_000)
+
+
+def in_turn(settings: tuple[Setting, ...], number: int) -> Setting:
+    """The settings in turn; after each round of those below 5,000 records, one of the others."""
+    large = [s for s in settings if s.members + s.nonmembers > 5_000]
+    usual = [s for s in settings if s not in large]
+    if not large:
+        return usual[number % len(usual)]
+    rounds, place = divmod(number, len(usual) + 1)
+    return usual[place] if place < len(usual) else large[rounds % len(large)]
 
 
 class Plant(NamedTuple):
@@ -141,6 +150,7 @@ class Claims(NamedTuple):
 
     headline: bool
     anywhere: bool
+    at_a_low_fpr: bool | None = None  # "finds N % of members (a coin: 1 %)"; None with verdicts
 
 
 def claims_of(found) -> Claims:
@@ -152,7 +162,8 @@ def claims_of(found) -> Claims:
         return Claims(bool((first.attack == "strongest").any()), len(leaks) > 0)
     headline = "So its scores leak." in " ".join(found.conclusion())
     below = " ".join(found.sentences())
-    return Claims(headline, headline or "It does not stop" in below or "is no chance" in below)
+    anywhere = headline or "It does not stop" in below or "is no chance" in below
+    return Claims(headline, anywhere, "(a coin: 1%)" in below)
 
 
 def share(hits: int, of: int) -> str:
@@ -183,11 +194,12 @@ def null_audits(audits: int, seed: int, settings: tuple[Setting, ...] = SETTINGS
     """Section a: audits in which nobody leaks, the settings in turn."""
     rows = []
     for number in range(audits):
-        setting = settings[number % len(settings)]
+        setting = in_turn(settings, number)
         rng = np.random.default_rng([seed, 1, number])
         found = quiet_audit(*both_sides(rng, setting, Plant()), ATTACKS, setting.seeds)
         said = claims_of(found)
         row = {"setting": str(setting), "headline": said.headline, "any": said.anywhere}
+        row["low FPR"] = said.at_a_low_fpr
         epsilon = found.value(found.recipes[0], "empirical_epsilon", "strongest")
         rows.append(row | {"epsilon": None if epsilon is None else epsilon > 0})
     return pd.DataFrame(rows)
@@ -228,7 +240,7 @@ def coverage_of_evaluations(
     """Section b, one evaluation each: intervals of a fixed line's accuracy and TPR."""
     rows = []
     for number in range(rounds):
-        setting = settings[number % len(settings)]
+        setting = in_turn(settings, number)
         rng = np.random.default_rng([seed, 2, number])
         found = evaluate(FixedLine().fit(Knowledge()), *both_sides(rng, setting, LEAK))
         row = {"setting": str(setting._replace(seeds=1))}
@@ -259,7 +271,7 @@ def coverage_of_audits(
     ALL_ATTACKS[FixedLine.name] = FixedLine
     try:
         for number in range(audits):
-            setting = settings[number % len(settings)]
+            setting = in_turn(settings, number)
             rng = np.random.default_rng([seed, 3, number])
             sides = both_sides(rng, setting, LEAK)
             found = quiet_audit(*sides, f"label,{FixedLine.name}", setting.seeds)
@@ -293,7 +305,7 @@ def planted_leaks(audits: int, seed: int, bayes: tuple[float, ...] = BAYES) -> p
     """Section c: 2,000 + 2,000 held-out records, one seed, nothing in the labels."""
     rows = []
     for best in bayes:
-        for number in range(max(1, audits // len(bayes))):
+        for number in range(max(1, audits // (2 * len(bayes)))):
             rng = np.random.default_rng([seed, 4, int(100 * best), number])
             plant = Plant(2 * norm.ppf(best), (0.0, 0.0))
             found = quiet_audit(*both_sides(rng, Setting(4_000, 4_000), plant), ATTACKS, 1)
@@ -309,17 +321,25 @@ def planted_leaks(audits: int, seed: int, bayes: tuple[float, ...] = BAYES) -> p
     return pd.DataFrame(rows)
 
 
+def origins_of(side: Scored) -> np.ndarray | None:
+    """What the rows stem from: their groups; equal rows, from one record; None: each its own."""
+    if side.groups is not None:
+        return side.groups
+    _, first = np.unique(side.scores, axis=0, return_inverse=True)
+    return None if len(np.unique(first)) == len(side) else first.reshape(-1, 1)
+
+
 def null_epsilons(rounds: int, seed: int, settings: tuple[Setting, ...] = SETTINGS) -> pd.DataFrame:
     """Section d: bounds on epsilon of a line's scores where nobody leaks."""
     rows = []
     for number in range(rounds):
-        setting = settings[number % len(settings)]._replace(seeds=1)
+        setting = in_turn(settings, number)._replace(seeds=1)
         rng = np.random.default_rng([seed, 5, number])
         known, held = (both_sides(rng, setting, Plant()) for _ in range(2))
         bound = empirical_epsilon(
             *(FixedLine().score(side) for side in held),
             known=tuple(FixedLine().score(side) for side in known),
-            groups=tuple(side.groups for side in held),
+            groups=tuple(origins_of(side) for side in held),
         )
         rows.append({"setting": str(setting), "above 0": bound > 0})
     return pd.DataFrame(rows)
@@ -408,7 +428,7 @@ def section_a(audits: int, seed: int) -> None:
 
 def section_b(audits: int, seed: int) -> None:
     """Intervals."""
-    rows = coverage_of_evaluations(10 * audits, seed)
+    rows = coverage_of_evaluations(4 * audits, seed)
     show("b. The interval of one evaluation holds the truth", rows, "setting")
     rows = coverage_of_audits(audits, seed)
     show("b. The interval of an audit, seeds pooled, holds the truth", rows, "setting")
@@ -427,7 +447,7 @@ def section_d(audits: int, seed: int) -> None:
     """Epsilons."""
     show(
         "d. Epsilon is bounded away from 0 where nobody leaks",
-        null_epsilons(10 * audits, seed),
+        null_epsilons(5 * audits, seed),
         "setting",
     )
 

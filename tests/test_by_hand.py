@@ -43,7 +43,7 @@ def rmia_ratio(of_the_service: float, of_shadows: tuple[float, float], a: float)
 
 def test_rmia_divides_the_service_by_the_mean():
     # The two shadows' mean is 0.3. With a = 0.5 the mean over models that saw the record too is
-    # taken to be (1.5 * 0.3 + 0.5) / 2 = 0.475, and 0.6 / 0.475 = 1.263 (the other way round 0.792).
+    # taken to be (1.5 * 0.3 + 0.5) / 2 = 0.475, and 0.6 / 0.475 = 1.263; the other way round 0.792.
     assert rmia_ratio(0.6, (0.2, 0.4), 0.5) == pytest.approx(0.6 / 0.475, rel=1e-6)
     # With a = 0 half of those models saw it and are sure: (0.3 + 1) / 2 = 0.65.
     assert rmia_ratio(0.6, (0.2, 0.4), 0.0) == pytest.approx(0.6 / 0.65, rel=1e-6)
