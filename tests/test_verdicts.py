@@ -1,6 +1,7 @@
 """Are an audit's sentences true? A small version of benchmarks/verdicts.py, with fixed seeds."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,9 +13,11 @@ from scipy.stats import binom
 
 from purification_nb.adversary import Knowledge
 from purification_nb.attacks.membership import LabelAttack
+from purification_nb.audit.run import audit
 from purification_nb.epsilon import empirical_epsilon, epsilon_of_canaries, epsilon_of_rates
 from purification_nb.evaluation import evaluate
 from purification_nb.records import refused
+from purification_nb.splits import split_sets
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import verdicts
@@ -129,6 +132,36 @@ def test_a_claim_is_read_off_the_verdicts(verdict, attack, recipe, claims):
     table = pd.DataFrame({"recipe": [recipe], "attack": [attack], "verdict": [verdict]})
     found = SimpleNamespace(verdicts=lambda: table, recipes=["none", "one_hot"])
     assert verdicts.claims_of(found)[:2] == claims
+
+
+def private(d1, d2, seed):
+    """A service that promises an epsilon, and keeps no promise."""
+    service = verdicts.HardnessTarget(2.0)(d1, d2, seed)
+    return replace(service, info={"epsilon": 0.5, "delta": 1e-3})
+
+
+@pytest.mark.parametrize("target", [private, verdicts.HardnessTarget(2.0)], ids=["promised", "not"])
+def test_a_measured_epsilon_stands_beside_a_promised_one(target):
+    rng = np.random.default_rng(0)
+    sets = [verdicts.people(rng, n) for n in (600, 100, 600)]
+    found = audit(
+        lambda seed: split_sets(*sets, seed),
+        "none",
+        "label,confidence",
+        seeds=2,
+        target=target,
+        jobs=1,
+        progress=False,
+    )
+    table = found.table[found.table.metric == "empirical_epsilon"]
+    of_seeds, of_both = table[table.seed.notna()].value, table[table.seed.isna()].value.item()
+    assert len(of_seeds) == 2 and 0.5 < of_both <= of_seeds.max()
+    summary = found.summary()
+    columns = ["epsilon at most (promised)", "epsilon at least (measured)"]
+    if target is private:
+        assert summary.loc["none", columns].tolist() == [0.5, of_both]
+    else:
+        assert not set(columns) & set(summary.columns)
 
 
 def told(rng, n, epsilon):
