@@ -83,13 +83,14 @@ course: export OMP_NUM_THREADS := 1
 course: $(DEV) ## build the coursework in course/: nbgrader tree, student release, solutions, otter form; NAMES=01_... for some
 	$(BIN)/python dev/course.py $(NAMES)
 
-bench: $(DEV) ## measure speed, as ratios in one run; see benchmarks/README.md
+bench: $(DEV) ## measure speed, as ratios in one run, and count what audits claim; see benchmarks/README.md
 	$(BIN)/python benchmarks/shadows.py
 	$(BIN)/python benchmarks/purifier.py
 	$(BIN)/python benchmarks/memguard.py
 	$(BIN)/python benchmarks/stream.py
 	$(BIN)/python -m pip install --no-deps -r benchmarks/requirements.txt
 	$(BIN)/python benchmarks/attacks.py
+	$(BIN)/python benchmarks/verdicts.py
 
 clean-cache: ## forget the trained models
 	rm -rf "$(PURIFICATION_NB_CACHE)"

@@ -107,6 +107,7 @@ NO_NETWORK = (
     "paper",
     "reproduction",
     "evaluation",
+    "epsilon",
     "datasets",
     "downloads",
     "faces",

@@ -4,6 +4,7 @@
 # %% auto #0
 __all__ = [
     "ROUNDS",
+    "named_origins",
     "origins_of",
     "resampling_weights",
     "weights_of_both",
@@ -40,6 +41,25 @@ def _numbers_of(names: list) -> np.ndarray:
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
+def named_origins(
+    groups: np.ndarray,  # (n, g) ids of any kind
+) -> np.ndarray:  # (n, g) numbers of 64 bits
+    """A number for each id; equal ids have equal numbers, whatever set they are in.
+
+    Parameters
+    ----------
+    groups : np.ndarray
+        (n, g) ids of any kind
+
+    Returns
+    -------
+    np.ndarray
+        (n, g) numbers of 64 bits
+    """
+    ids, place = np.unique(groups, return_inverse=True)
+    return _numbers_of(ids.tolist())[place].reshape(len(groups), -1)
+
+
 def origins_of(
     part: Records | Scored,
     side: int = 0,  # keeps sets apart whose records have neither groups nor bytes
@@ -57,8 +77,7 @@ def origins_of(
         (n, g) numbers of 64 bits
     """
     if part.groups is not None:
-        ids, place = np.unique(part.groups, return_inverse=True)
-        return _numbers_of(ids.tolist())[place].reshape(len(part), -1)
+        return named_origins(part.groups)
     if part.x is None:
         return _numbers_of([(side, i) for i in range(len(part))])[:, None]
     rows = np.ascontiguousarray(part.x.reshape(len(part), -1))
@@ -436,8 +455,6 @@ def mean_with_interval(
     if values.dtype == bool and groups is None:
         exact = binomtest(int(values.sum()), len(values)).proportion_ci(level)
         return float(values.mean()), float(exact.low), float(exact.high)
-    names = np.arange(len(values)) if groups is None else np.asarray(groups)
-    ids, place = np.unique(names, return_inverse=True)
-    origins = _numbers_of(ids.tolist())[place].reshape(len(values), -1)
+    origins = named_origins(np.arange(len(values)) if groups is None else np.asarray(groups))
     found = mean_of(values, resampling_weights(origins, rounds))
     return found.value, *found.interval(level)

@@ -19,7 +19,7 @@ FLOORS = [
     {"records", "repeats", "splits", "scores", "scale", "files"},
     {"networks", "training", "checkpoints", "cache", "downloads", "faces", "datasets"},
     {"service", "trained", "targets"},
-    {"adversary", "intervals", "evaluation", "controls"},
+    {"adversary", "intervals", "evaluation", "controls", "epsilon"},
     {"attacks"},
     {"defences"},
     {"audit"},

@@ -64,6 +64,7 @@ def cell_path(plan: CellPlan) -> Path | None:
         plan.seed,
         plan.shadows and plan.shadows.count,
         _contents(plan.other),
+        plan.seeds,
         plan.pictures,
         plan.choose,
         scale(),

@@ -64,6 +64,10 @@ def _summary_line(found: AuditAnswers, recipe: str) -> dict[str, Any]:
         "L1": found.value(recipe, "distortion_l1"),
         "L2": found.value(recipe, "distortion_l2"),
     }
+    if (promised := found.value(recipe, "epsilon")) is not None:
+        line["epsilon at most (promised)"] = promised
+        measured = found.value(recipe, "empirical_epsilon", "strongest")
+        line["epsilon at least (measured)"] = measured
     if over := found.interval(recipe, "inversion_error_over_label_only", "inversion"):
         line["inversion error / label only"] = over[0]
         for who, end in (("members", "members"), ("non-members", "nonmembers")):

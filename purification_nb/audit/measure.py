@@ -46,6 +46,7 @@ from ..audit.rows import (
     reidentified_over_label_only,
     row_of,
 )
+from ..epsilon import empirical_epsilon
 from ..evaluation import Trial, combined, measured, try_on_known
 from ..intervals import different_records
 from ..networks import is_picture
@@ -80,6 +81,8 @@ class CellPlan:
         shadow models that stand ready, for attacks that want some
     other : Records | None
         another data set, for `mlleaks_2`
+    seeds : int
+        how many are audited: bounds on epsilon hold together
     pictures : bool
         keep what the report's figures need
     choose : bool
@@ -94,6 +97,7 @@ class CellPlan:
     bare: Recipe  # the undefended one: what naive adversaries believe in
     shadows: Shadows | None = None  # shadow models that stand ready, for attacks that want some
     other: Records | None = None  # another data set, for `mlleaks_2`
+    seeds: int = 1  # how many are audited: bounds on epsilon hold together
     pictures: bool = False  # keep what the report's figures need
     choose: bool = True  # find the strongest attack
 
@@ -328,6 +332,25 @@ def try_attack(cell: CellFindings, turn: Turn) -> None:
 
 
 # %% ../../nbs/25_audit.ipynb #7629f220
+def _epsilon_row(cell: CellFindings, attack: Attack) -> Row:
+    """How large epsilon is at least, by the strongest attack, at the recipe's delta if it has one.
+
+    To the pooled row goes `together`, a bound that holds together with those of all other seeds.
+    """
+    split, delta = cell.plan.split, cell.predictor.info.get("delta", 1e-5)
+    halves = split.known_members, split.known_nonmembers
+    known = [attack.score(cell.predictor.answer(half)) for half in halves]
+    scores = [attack.score(part) for part in cell.held]
+    groups = cell.held[0].groups, cell.held[1].groups
+    alone, together = (
+        empirical_epsilon(scores[0], scores[1], delta, level, (known[0], known[1]), groups)
+        for level in (0.95, 1 - 0.05 / cell.plan.seeds)
+    )
+    n = sum(map(len, cell.held))
+    row = row_of("empirical_epsilon", alone, n=n, attack="strongest")
+    return row | {"together": together}
+
+
 def _name_of(chosen: Attack, among: list[Contender]) -> str:
     "What the chosen attack is called: one contender's name, or those it is the average of."
     parts = getattr(chosen, "attacks", [chosen])
@@ -344,6 +367,8 @@ def add_strongest(
     best = combined(attacks, trials, knowledge)
     cell.add_evaluation(best, {"attack": name})
     cell.result[name] = _name_of(best, among)
+    if name == "strongest":
+        cell.rows.append(_epsilon_row(cell, best))
     if cell.plan.pictures and name == "strongest":
         cell.result["roc"] = best.score(cell.held[0]), best.score(cell.held[1])
 

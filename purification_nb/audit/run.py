@@ -299,6 +299,7 @@ def _cell_plans(
             Recipe(plan.bare),
             shadows[i],
             plan.other,
+            seeds=len(plan.seeds),
             pictures=i == 0,
             choose=choose,
         )

@@ -42,10 +42,13 @@ def pooled_row(
         estimate = pooled(estimates)
         row = row_of(value=estimate.value, n=n, estimate=estimate, **about)
         return refused_if_unresolved(row, nonmembers)
-    values = [row["value"] for row in rows]
-    if None in values:
+    values = [row.get("together", row["value"]) for row in rows]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
         return row_of(value=None, error=next(filter(None, (r["error"] for r in rows))), **about)
-    return row_of(value=float(np.mean(values)), n=n, **about)
+    # of lower bounds that hold together, the largest holds; a mean of bounds would be none
+    bounds = first["metric"] == "empirical_epsilon"
+    return row_of(value=max(known) if bounds else float(np.mean(known)), n=n, **about)
 
 
 # %% ../../nbs/25_audit.ipynb #c49d5206
