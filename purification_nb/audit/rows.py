@@ -155,7 +155,7 @@ def refused_if_unresolved(
     nonmembers : int
         held-out ones, of one seed
     """
-    if row["value"] is None or not row["metric"].startswith("tpr_at_fpr_"):
+    if row["value"] is None or "_at_fpr_" not in row["metric"]:
         return row
     try:
         check_resolution(nonmembers, float(row["metric"].rsplit("_", 1)[1]))
