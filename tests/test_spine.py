@@ -28,7 +28,17 @@ THRESHOLDS = [
     for name in ("confidence", "entropy", "modified_entropy")
     for end in ("", "_per_class")
 ]
-ATTACKS = {None, "label", *THRESHOLDS, "nsh_log", "boosted", "neighbours", "inversion", "strongest"}
+ATTACKS = {
+    None,
+    "label",
+    *THRESHOLDS,
+    "nsh_log",
+    "boosted",
+    "neighbours",
+    "calibrated",
+    "inversion",
+    "strongest",
+}
 METRICS = {
     "accuracy",
     "auc",
@@ -52,6 +62,9 @@ METRICS = {
     "inversion_error_reference",
     "label_only_inversion_error_reference",
     "label_floor",
+    "difficulty_floor",
+    "tpr_floor_at_fpr_0.01",
+    "tpr_floor_at_fpr_0.001",
     "label_only_inversion_error",
     "label_only_inversion_error_nonmembers",
     "mean_image_error",
