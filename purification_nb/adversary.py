@@ -46,6 +46,8 @@ class Knowledge:
         it does not say
     shadows : Any
         `Shadows` that stand ready (chapter 11); else an attack trains its own
+    difficulty : Any
+        `DifficultyModels` that stand ready (chapter 11); else an attack makes its own
     reference : Records | None
         D2, for an adversary who has it
     auxiliary : Scored | None
@@ -66,6 +68,8 @@ class Knowledge:
     candidates: Records | None = None
     # `Shadows` that stand ready (chapter 11); else an attack trains its own
     shadows: Any = None
+    # `DifficultyModels` that stand ready (chapter 11); else an attack makes its own
+    difficulty: Any = None
     reference: Records | None = None  # D2, for an adversary who has it
     # records with the service's answers, to learn inversion from
     auxiliary: Scored | None = None
@@ -264,6 +268,7 @@ class Attack:
     needs: tuple[str, ...] = ("members", "nonmembers")  # fields of `Knowledge`
     card: ThreatCard  # who its adversary is
     repeated: bool = False  # asks the service more than once for each record
+    rehearses_bare: bool = False  # its own models are of the bare target, whatever the defence
     threshold_: float | None = None  # at or above it: member; set by `fit`
 
     def fit(

@@ -109,7 +109,7 @@ AUDIT_HELP = {  # option -> what --help says of it
     "attacks": (
         "Attacks to run: names with commas, or all. Default: those that need neither shadow"
         " models nor repeated questions: label, confidence, entropy, modified_entropy (each also"
-        " with _per_class), nsh_log, boosted, neighbours, inversion."
+        " with _per_class), nsh_log, boosted, neighbours, calibrated, inversion."
     ),
     "shadows": (
         "Shadow models for the attacks that train them (mlleaks, lira, rmia). Default: 16, at"

@@ -86,7 +86,8 @@ def audited(planted, tmp_path_factory):
         reference.name,
         "--purify",
         "--attacks",
-        "label,confidence,boosted,lira_online,label_only_noise,inversion,reference_membership",
+        "label,confidence,boosted,lira_online,calibrated,label_only_noise,inversion,"
+        "reference_membership",
         "--seeds",
         "2",
         "--jobs",
@@ -140,7 +141,10 @@ def test_the_command_writes_the_results_file_and_finds_the_planted_leak(audited)
         < 0.5
         < value["none", "reference_membership", "accuracy"]["high"]
     )
-    assert "Not applicable to scores alone: lira_online, label_only_noise, inversion" in done.stdout
+    assert (
+        "Not applicable to scores alone: lira_online, calibrated, label_only_noise, inversion"
+        in done.stdout
+    )
 
 
 def test_what_needs_records_is_not_applicable_and_says_why(audited):
@@ -148,9 +152,11 @@ def test_what_needs_records_is_not_applicable_and_says_why(audited):
     left = [
         row
         for row in results["rows"]
-        if row["attack"] in ("lira_online", "label_only_noise", "inversion")
+        if row["attack"] in ("lira_online", "calibrated", "label_only_noise", "inversion")
     ]
-    assert len(left) == 3 * 5 * 3 and all(
+    hidden = {row["error"] for row in left if row["attack"] == "calibrated"}
+    assert len(hidden) == 1 and "knows how hard each is, may find more" in hidden.pop()
+    assert len(left) == 4 * 5 * 3 and all(
         row["value"] is None and row["error"].startswith("not applicable") for row in left
     )
     assert (

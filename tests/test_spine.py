@@ -29,7 +29,17 @@ THRESHOLDS = [
     for end in ("", "_per_class")
 ]
 CHOSEN = {"strongest", "strongest_at_low_fpr"}
-ATTACKS = {None, "label", *THRESHOLDS, "nsh_log", "boosted", "neighbours", "inversion", *CHOSEN}
+ATTACKS = {
+    None,
+    "label",
+    *THRESHOLDS,
+    "nsh_log",
+    "boosted",
+    "neighbours",
+    "calibrated",
+    "inversion",
+    *CHOSEN,
+}
 METRICS = {
     "accuracy",
     "auc",
@@ -53,6 +63,9 @@ METRICS = {
     "inversion_error_reference",
     "label_only_inversion_error_reference",
     "label_floor",
+    "difficulty_floor",
+    "tpr_floor_at_fpr_0.01",
+    "tpr_floor_at_fpr_0.001",
     "label_only_inversion_error",
     "label_only_inversion_error_nonmembers",
     "mean_image_error",

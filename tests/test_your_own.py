@@ -196,8 +196,25 @@ def test_an_audit_takes_a_trained_model_and_leaves_out_what_must_train_one(split
     )
     with pytest.raises(InputError, match="trains shadow models"):
         audit(split, "none", "lira_online", seeds=1, target=forest, progress=False)
+    with pytest.raises(InputError, match="trains shadow models"):
+        audit(split, "none", "calibrated_shadows", seeds=1, target=forest, progress=False)
     told = audit(split, "none,imitation", "label", seeds=1, target=forest, jobs=1, progress=False)
     assert "trained already" in told.failure("imitation")
+
+
+def test_a_stand_in_tells_how_hard_records_are_where_the_model_is_trained(split, forest):
+    found = audit(
+        split, "none,one_hot", "label,calibrated", seeds=1, target=forest, jobs=1, progress=False
+    )
+    floor = found.value("none", "label_floor")
+    assert found.value("none", "accuracy", "calibrated") > floor + 0.1
+    assert found.value("one_hot", "accuracy", "calibrated", "low") <= floor
+    told = found.run["settings"]["difficulty"]
+    assert "fitted on D2: stand-ins" in told and told.startswith("5 ")
+    table = found.table[found.table.attack == "calibrated"]
+    assert set(table.adaptive) == {False}
+    floors = found.table[found.table.metric == "difficulty_floor"]
+    assert floors.value.notna().all() and set(floors.recipe) == {"none", "one_hot"}
 
 
 def test_an_audit_splits_anew_for_each_seed_where_it_is_given_a_function():

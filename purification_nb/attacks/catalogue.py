@@ -13,6 +13,7 @@ from ..evaluation import evaluate
 from ..records import InputError
 from ..service import Predictor
 from ..splits import Split
+from .calibrated import CALIBRATED_ATTACKS
 from .inversion import Inversion
 from .membership import MEMBERSHIP_ATTACKS
 from .reference import ReferenceMembership
@@ -24,11 +25,16 @@ ATTACKS: dict[str, Callable[[], Attack]] = {**MEMBERSHIP_ATTACKS, **REPEATED_ATT
 ALL_ATTACKS: dict[str, Callable[[], Attack | Inversion]] = {
     **ATTACKS,
     **SHADOW_ATTACKS,
+    **CALIBRATED_ATTACKS,
     "inversion": Inversion,
     "reference_membership": ReferenceMembership,
 }
 ASK_REPEATEDLY = set(REPEATED_ATTACKS)
-DEFAULT_ATTACKS = (*(name for name in MEMBERSHIP_ATTACKS if name != "nsh"), "inversion")
+DEFAULT_ATTACKS = (
+    *(name for name in MEMBERSHIP_ATTACKS if name != "nsh"),
+    "calibrated",
+    "inversion",
+)
 
 
 # %% ../../nbs/24_catalogue.ipynb #23c4d11a

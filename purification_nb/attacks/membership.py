@@ -243,7 +243,9 @@ class NSH(Attack):
         parts = knowledge.known_records()
         k = parts[0].k
         if self.log:
-            features = np.concatenate([log_features(part.scores, part.y) for part in parts])
+            seen = np.concatenate([part.scores for part in parts])
+            self.least_ = np.log(seen[seen > 0].min() / 100)
+            features = np.concatenate([self._log_inputs(part) for part in parts])
             self.mean_ = features.mean(0)
             self.scale_ = (features.std(0) + 1e-6) * np.r_[np.full(k, 10.0), 1, 1]
         with seeded(knowledge.seed):
@@ -267,11 +269,15 @@ class NSH(Attack):
             made_of={"kind": self.name, "apart": [fingerprint(t) for t in apart]},
         )
 
+    def _log_inputs(self, scored):
+        "Log-features; a score of exactly 0 counts as a hundredth of the least score that is none."
+        return np.maximum(log_features(scored.scores, scored.y), self.least_)
+
     def _inputs(self, scored):
         "What the two branches read, the score vector and the one-hot true label."
         x = scored.scores
         if self.log:
-            x = (log_features(x, scored.y) - self.mean_) / self.scale_
+            x = (self._log_inputs(scored) - self.mean_) / self.scale_
         labels = F.one_hot(torch.tensor(scored.y), scored.k).float()
         return torch.tensor(x, dtype=torch.float32), labels
 

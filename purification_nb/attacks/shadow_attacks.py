@@ -420,5 +420,5 @@ SHADOW_ATTACKS: dict[str, Callable[[], Attack]] = {
 def adapts(
     attack: Attack,
 ) -> bool:
-    "Whether an attack makes use of the recipe: its adaptive form then differs from its naive one."
-    return "recipe" in attack.needs
+    "Whether an attack rehearses with the recipe: its adaptive form differs from its naive one."
+    return "recipe" in attack.needs and not attack.rehearses_bare

@@ -63,6 +63,7 @@ def cell_path(plan: CellPlan) -> Path | None:
         list(plan.attacks),
         plan.seed,
         plan.shadows and plan.shadows.count,
+        plan.difficulty and plan.difficulty.called,
         _contents(plan.other),
         plan.seeds,
         plan.pictures,

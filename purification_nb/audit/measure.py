@@ -28,6 +28,7 @@ import numpy as np
 
 from ..adversary import Attack, Knowledge, held_out, knowledge_of
 from ..attacks.catalogue import ATTACKS
+from ..attacks.difficulty import DifficultyModels
 from ..attacks.inversion import Inversion
 from ..attacks.reconstructions import inversion_error, inversion_measures
 from ..attacks.reference import ReferenceMembership
@@ -79,6 +80,8 @@ class CellPlan:
         the undefended one: what naive adversaries believe in
     shadows : Shadows | None
         shadow models that stand ready, for attacks that want some
+    difficulty : DifficultyModels | None
+        models that tell how hard a record is and stand ready, likewise
     other : Records | None
         another data set, for `mlleaks_2`
     seeds : int
@@ -96,6 +99,8 @@ class CellPlan:
     references: References  # of this seed
     bare: Recipe  # the undefended one: what naive adversaries believe in
     shadows: Shadows | None = None  # shadow models that stand ready, for attacks that want some
+    # models that tell how hard a record is and stand ready, likewise
+    difficulty: DifficultyModels | None = None
     other: Records | None = None  # another data set, for `mlleaks_2`
     seeds: int = 1  # how many are audited: bounds on epsilon hold together
     pictures: bool = False  # keep what the report's figures need
@@ -389,7 +394,7 @@ def add_surest(cell: CellFindings, among: list[Contender]) -> None:
 def _adversaries(plan: CellPlan, predictor: Predictor) -> tuple[Knowledge, Knowledge | None]:
     "The naive adversary, and the adaptive one; None where there is no defence to adapt to."
     known = knowledge_of(plan.split, predictor, plan.bare, plan.seed)
-    naive = replace(known, shadows=plan.shadows, other=plan.other)
+    naive = replace(known, shadows=plan.shadows, difficulty=plan.difficulty, other=plan.other)
     undefended = plan.bare.target, plan.bare.defence
     if (plan.recipe.target, plan.recipe.defence) == undefended:
         return naive, None

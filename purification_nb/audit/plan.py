@@ -9,6 +9,7 @@ __all__ = [
     "check_sizes",
     "check_recipes",
     "bare_target",
+    "wants_difficulty",
     "check_shadows_can_be_trained",
     "records_to_transfer",
     "model_title",
@@ -145,12 +146,21 @@ def bare_target(
     return default
 
 
+def wants_difficulty(
+    attacks: dict[str, Callable],
+) -> bool:
+    "Whether an attack asks how hard records are, or finds so few for sure that one must ask."
+    made = [make() for make in attacks.values()]
+    return any(getattr(one, "rehearses_bare", False) or "candidates" in one.needs for one in made)
+
+
 def check_shadows_can_be_trained(attacks: dict[str, Callable], bare: Callable) -> None:
     "Raise `InputError` where an attack trains shadow models of a target that is trained already."
     if not isinstance(bare, Trained):
         return
     for name, make in attacks.items():
-        if adapts(make()):
+        attack = make()
+        if adapts(attack) or "candidates" in attack.needs:
             raise InputError(
                 f"{name} trains shadow models as the target was trained, and this target is trained"
                 " already: leave it out, or hand over a function (d1, d2, seed) -> Predictor that"

@@ -21,8 +21,21 @@ import torch
 
 from .. import __version__
 from ..attacks.catalogue import ALL_ATTACKS, DEFAULT_ATTACKS
+from ..attacks.difficulty import DifficultyModels
 from ..attacks.shadows import Shadows
-from ..cache import run_parallel
+from ..audit.plan import (
+    AuditPlan,
+    chosen_names,
+    model_title,
+    plan_audit,
+    wants_difficulty,
+)
+from ..audit.references import (
+    References,
+    measure_references,
+    with_tpr_floor,
+)
+from ..cache import one_thread, run_parallel
 from ..defences.catalogue import CATALOGUE, DEFAULT_RECIPES, RECIPES
 from ..records import InputError, Records, join
 from ..scale import scale
@@ -32,8 +45,6 @@ from .cells import measure_or_report
 from .doubts import Doubt, distinct_doubts
 from .findings import Audit, recipe_title
 from .measure import CellPlan
-from .plan import AuditPlan, chosen_names, model_title, plan_audit
-from .references import References, measure_references
 from .rows import COLUMNS, Row
 from .shift import shift_doubt
 from .verdicts import pooled_row, verdicts
@@ -167,7 +178,12 @@ def _controls(plan: AuditPlan, references: list[References]) -> dict[str, dict[s
 
 def _seconds(clock: list[float]) -> dict[str, float]:
     "Seconds of each stage, from the times at their ends."
-    stages = ("targets and references", "shadow models", "recipes and attacks")
+    stages = (
+        "targets and references",
+        "difficulty models",
+        "shadow models",
+        "recipes and attacks",
+    )
     spans = [after - before for before, after in pairwise(clock)]
     return {stage: round(span, 2) for stage, span in zip(stages, spans, strict=True)}
 
@@ -206,7 +222,9 @@ def _results_shown(plans: list[CellPlan], cells: Cells) -> dict[str, dict[str, A
     }
 
 
-def _settings(plan: AuditPlan, shadows: list[Shadows | None]) -> dict[str, Any]:
+def _settings(
+    plan: AuditPlan, difficulty: list[DifficultyModels | None], shadows: list[Shadows | None]
+) -> dict[str, Any]:
     "What was audited, and with what."
     return {
         "data": plan.splits[0].name,
@@ -215,6 +233,7 @@ def _settings(plan: AuditPlan, shadows: list[Shadows | None]) -> dict[str, Any]:
         "seeds": plan.seeds,
         "target": repr(plan.bare),
         "model": model_title(plan.bare),
+        "difficulty": difficulty[0] and difficulty[0].called,
         "shadows": shadows[0] and shadows[0].count,
         "other": plan.other_name,
     }
@@ -265,6 +284,42 @@ def _measured_references(plan: AuditPlan, jobs: int | None, title: str | None) -
     return run_parallel(calls, jobs, title)
 
 
+def _trained_difficulty(
+    plan: AuditPlan, jobs: int | None, title: str | None
+) -> list[DifficultyModels | None]:
+    """Models of every seed that tell how hard its records are; None where nobody wants to know.
+
+    Where they cannot be made, the attack that wants them says why in its row.
+    """
+    if not wants_difficulty(plan.attacks):
+        return [None] * len(plan.seeds)
+    made: list[DifficultyModels | None] = []
+    for split, seed in zip(plan.splits, plan.seeds, strict=True):
+        try:
+            models = DifficultyModels.trained_on(
+                split.d2, plan.bare, seed=seed, jobs=jobs, progress=title
+            )
+            with one_thread():
+                models.answers(join(split.d1, split.d3).x)
+            made.append(models)
+        except Exception:
+            made.append(None)
+    return made
+
+
+def _with_tpr_floors(
+    plan: AuditPlan, references: list[References], difficulty: list[DifficultyModels | None]
+) -> list[References]:
+    "The references of every seed, with what label and difficulty alone find."
+    with one_thread():
+        return [
+            with_tpr_floor(one, split, Recipe(plan.bare), models, seed)
+            for one, split, models, seed in zip(
+                references, plan.splits, difficulty, plan.seeds, strict=True
+            )
+        ]
+
+
 def _trained_shadows(
     plan: AuditPlan, count: int | None, jobs: int | None, title: str | None
 ) -> list[Shadows | None]:
@@ -283,7 +338,11 @@ def _trained_shadows(
 
 # %% ../../nbs/25_audit.ipynb #c5c6e1b9
 def _cell_plans(
-    plan: AuditPlan, references: list[References], shadows: list[Shadows | None], choose: bool
+    plan: AuditPlan,
+    references: list[References],
+    difficulty: list[DifficultyModels | None],
+    shadows: list[Shadows | None],
+    choose: bool,
 ) -> list[CellPlan]:
     """A plan for each cell, all seeds of a recipe one after the other.
 
@@ -298,6 +357,7 @@ def _cell_plans(
             references[i],
             Recipe(plan.bare),
             shadows[i],
+            difficulty[i],
             plan.other,
             seeds=len(plan.seeds),
             pictures=i == 0,
@@ -322,8 +382,8 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     # "a,b", "all", names, or `Recipe`s of your own; the eight defaults when absent, less those
     # that train a model where yours is trained already
     recipes: str | Recipe | Iterable[str | Recipe] | None = None,
-    # "a,b", "all" or names; label, thresholds, nsh_log, boosted, neighbours and inversion when
-    # absent
+    # "a,b", "all" or names; label, thresholds, nsh_log, boosted, neighbours, calibrated and
+    # inversion when absent
     attacks: str | Iterable[str] | None = None,
     # how many, or a list of them
     seeds: int | Iterable[int] = 3,
@@ -356,8 +416,8 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
         "a,b", "all", names, or `Recipe`s of your own; the eight defaults when absent, less
         those that train a model where yours is trained already
     attacks : str | Iterable[str] | None
-        "a,b", "all" or names; label, thresholds, nsh_log, boosted, neighbours and inversion
-        when absent
+        "a,b", "all" or names; label, thresholds, nsh_log, boosted, neighbours, calibrated
+        and inversion when absent
     seeds : int | Iterable[int]
         how many, or a list of them
     target : Any
@@ -391,15 +451,18 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     doubts = _doubts_found(references)
     for doubt in doubts:
         warnings.warn(doubt.text, stacklevel=2)
+    difficulty = _trained_difficulty(plan, jobs, bar("difficulty models"))
+    references = _with_tpr_floors(plan, references, difficulty)
+    clock.append(time.perf_counter())
     ready = _trained_shadows(plan, shadows, jobs, bar("shadow models"))
     clock.append(time.perf_counter())
-    plans = _cell_plans(plan, references, ready, strongest)
+    plans = _cell_plans(plan, references, difficulty, ready, strongest)
     calls = [(measure_or_report, one) for one in plans]
     cells = run_parallel(calls, jobs, bar("recipes and attacks"))
     _raise_if_all_failed(cells)
     clock.append(time.perf_counter())
     run = {"versions": about["versions"], "scale": at_scale, "machine": about["machine"]}
-    run["settings"] = _settings(plan, ready)
+    run["settings"] = _settings(plan, difficulty, ready)
     told = _doubts_as_told(plan, doubts)
     table, judged = _table_and_verdicts(plans, cells, told["shift"])
     run |= _results_by_seed(plans, cells) | {"verdicts": judged} | told

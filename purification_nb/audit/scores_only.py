@@ -154,6 +154,11 @@ def _why_not_applicable(attack, has_reference: bool) -> str | None:
         return "it learns to draw records"
     if attack.repeated:
         return "it asks the service again about disturbed records"
+    if attack.rehearses_bare:
+        return (
+            "it asks models of its own about the records; an attacker who has them, and knows how"
+            " hard each is, may find more than this audit"
+        )
     if "recipe" in attack.needs:
         return "it trains shadow models on records"
     return "it asks the service about records of its own" if "query" in attack.needs else None
