@@ -126,8 +126,8 @@ def _no_better_doubt(members: Scored, nonmembers: Scored) -> Doubt | None:
     return Doubt(
         "This trained model is no better on its members (D1) than on others (D3), neither right"
         " more often nor surer. Either it memorises nothing, or D1 is not what it was fitted on,"
-        " and then this audit says nothing: hand over as members the very records it was fitted on, and others as"
-        " non-members.",
+        " and then this audit says nothing: hand over as members the very records it was"
+        " fitted on, and others as non-members.",
         decides=True,
         about="members",
     )
