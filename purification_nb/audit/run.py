@@ -143,6 +143,7 @@ def _seconds(clock: list[float]) -> dict[str, float]:
     return {stage: round(span, 2) for stage, span in zip(stages, spans, strict=True)}
 
 
+# %% ../../nbs/25_audit.ipynb #1650136c
 def _doubts_found(references: list[References]) -> list[Doubt]:
     "What of the input is doubted, each doubt once for all seeds."
     floors = [
