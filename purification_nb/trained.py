@@ -201,6 +201,7 @@ def _is_exchanged(cycle: list[int], stands_for: np.ndarray, scored: Scored) -> b
     return renamed > 0.5 * asked and by_chance < 1e-3
 
 
+# %% ../nbs/02_service.ipynb #f3a33312
 def check_class_order(
     scored: Scored,  # of records the model should know well, its training set say
 ) -> None:
