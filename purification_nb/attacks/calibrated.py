@@ -223,6 +223,7 @@ class Calibrated(Attack):
         return np.mean([trees.predict_proba(features)[:, 1] for trees in self.trees_], 0)
 
 
+# %% ../../nbs/11_shadows.ipynb #dfaf8000
 CALIBRATED_ATTACKS: dict[str, Callable[[], Attack]] = {
     "calibrated": Calibrated,
     "calibrated_shadows": partial(Calibrated, True),
