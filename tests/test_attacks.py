@@ -471,3 +471,21 @@ def test_models_of_difficulty_begin_with_weights_of_their_own():
         DifficultyModels.trained_on(records, target, seed=seed, jobs=1)
         Shadows(records, None, 4, seed, jobs=1).targets(target)
     assert len(set(drawn)) == len(drawn) == 2 * (5 + 4) and min(drawn) > 100
+
+
+@pytest.mark.parametrize("name", ["rmia", "lira_offline", "calibrated_shadows"])
+def test_a_record_that_no_shadow_left_out_does_not_depend_on_its_company(name):
+    """A quarter of digit pairs have a scan in each of four shadows."""
+    pairs = load("digit_pairs", 0)
+    service = Recipe(SMALL)(pairs.d1, pairs.d2, 0)
+    knowledge = replace(
+        knowledge_of(pairs, service, Recipe(SMALL)),
+        shadows=Shadows(join(pairs.d1, pairs.d3), pairs.d2, 4, jobs=1),
+        difficulty=DifficultyModels.trained_on(pairs.d2, SMALL, 2, jobs=1),
+    )
+    held = service.answer(pairs.heldout_members)
+    attack = EVERY_ATTACK[name]().fit(knowledge)
+    _, _, outside = shadow_log_odds(knowledge.shadows, Recipe(SMALL), held)
+    rows = np.flatnonzero(~outside.any(0))
+    assert len(rows) > 100
+    assert np.allclose(attack.score(held)[rows], attack.score(held[rows]), rtol=1e-5, atol=1e-6)

@@ -26,7 +26,7 @@ from ..records import InputError, Scored
 from ..service import Recipe
 from .difficulty import DifficultyModels, difficulty_of
 from .membership import modified_entropy
-from .shadow_attacks import _ratio_to_mean, _top_scores
+from .shadow_attacks import _mean_outside, _ratio_to_mean, _top_scores
 
 
 # %% ../../nbs/11_shadows.ipynb #b2956564
@@ -109,7 +109,8 @@ def _of_shadows(shadows: Shadows, recipe: Recipe, scored: Scored) -> np.ndarray:
     half_seen = ~inside & ~outside
     halves = np.where(half_seen, values, 0).sum(0) / np.maximum(half_seen.sum(0), 1)
     ratio = norm.logpdf(phi, seen, seen_spread) - norm.logpdf(phi, out, out_spread)  # as LiRA
-    lifted = np.log(_ratio_to_mean(expit(phi), expit(values), outside, 0.5) + 1e-12)  # as RMIA
+    otherwise = _mean_outside(shadows, recipe)
+    lifted = _ratio_to_mean(expit(phi), expit(values), outside, 0.5, otherwise)  # as RMIA
     by_spread = phi - out
     return np.c_[
         out,
@@ -122,7 +123,7 @@ def _of_shadows(shadows: Shadows, recipe: Recipe, scored: Scored) -> np.ndarray:
         by_spread / out_spread,
         by_spread / (own_out + 1),
         ratio,
-        lifted,
+        np.log(lifted + 1e-12),
         halves,
         phi - halves,
         values.mean(0),
@@ -222,6 +223,7 @@ class Calibrated(Attack):
         return np.mean([trees.predict_proba(features)[:, 1] for trees in self.trees_], 0)
 
 
+# %% ../../nbs/11_shadows.ipynb #dfaf8000
 CALIBRATED_ATTACKS: dict[str, Callable[[], Attack]] = {
     "calibrated": Calibrated,
     "calibrated_shadows": partial(Calibrated, True),

@@ -178,6 +178,7 @@ class DifficultyModels:
         return self.asked_[:, [self.column_[name] for name in names]].astype(np.float64)
 
 
+# %% ../../nbs/11_shadows.ipynb #2d31b2ae
 def difficulty_of(
     knowledge: Knowledge,  # with recipe and reference
 ) -> DifficultyModels:

@@ -16,6 +16,7 @@ from ..adversary import Knowledge, knowledge_of
 from ..records import InputError, Records, Scored
 from ..service import Predictor, Recipe
 from ..splits import Split
+from .difficulty import DifficultyModels
 from .shadows import Shadows
 
 
@@ -124,9 +125,10 @@ def planted_shadows(
     knowledge = knowledge_of(split, service, recipe, seed)
     assert knowledge.candidates is not None
     shadows = Shadows(knowledge.candidates, split.d2, count, seed, jobs=1)
+    difficulty = DifficultyModels.trained_on(split.d2, recipe.target, seed=seed, jobs=1)
     other = planted_records(3 * n, hardness, 6 * n, seed=seed)
     return (
-        replace(knowledge, shadows=shadows, other=other),
+        replace(knowledge, shadows=shadows, difficulty=difficulty, other=other),
         service.answer(split.heldout_members),
         service.answer(split.heldout_nonmembers),
     )

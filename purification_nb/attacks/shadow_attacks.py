@@ -106,12 +106,21 @@ class LiRA(Attack):
 
 
 # %% ../../nbs/11_shadows.ipynb #776a3e0f
+def _mean_outside(shadows: Shadows, recipe: Recipe) -> float:
+    "The mean of the true class's score over all candidates and the shadows they are outside of."
+    p = expit(shadows.log_odds(recipe))
+    return float((p * shadows.outside).sum() / max(1, shadows.outside.sum()))
+
+
 def _ratio_to_mean(
-    p: np.ndarray, rehearsed: np.ndarray, outside: np.ndarray, a: float
+    p: np.ndarray, rehearsed: np.ndarray, outside: np.ndarray, a: float, otherwise: float
 ) -> np.ndarray:
-    "(n,) p over its mean over all models, which is corrected from that over outside shadows by a."
+    """(n,) p over its mean over all models, which is corrected from that over outside shadows by a.
+
+    Where a record is outside of no shadow, that mean is `otherwise`.
+    """
     mean = (rehearsed * outside).sum(0) / np.maximum(outside.sum(0), 1)
-    mean = np.where(outside.any(0), mean, (rehearsed * outside).sum() / max(1, outside.sum()))
+    mean = np.where(outside.any(0), mean, otherwise)
     return p / np.maximum(((1 + a) * mean + 1 - a) / 2, 1e-30)
 
 
@@ -137,6 +146,7 @@ class RMIA(Attack):
         "Choose a on the shadows."
         self.shadows_, self.recipe_ = _shadows_and_recipe(knowledge)
         p = expit(self.shadows_.log_odds(self.recipe_))
+        self.otherwise_ = _mean_outside(self.shadows_, self.recipe_)
         self.a_ = max(self.grid, key=lambda a: self._mean_auc(p, a))
 
     def _mean_auc(self, p: np.ndarray, a: float) -> float:
@@ -146,7 +156,7 @@ class RMIA(Attack):
         for s in range(min(4, len(p))):
             others = np.arange(len(p)) != s
             asked = (inside[s] | outside[s]) & outside[others].any(0)
-            ratio = _ratio_to_mean(p[s], p[others], outside[others], a)[asked]
+            ratio = _ratio_to_mean(p[s], p[others], outside[others], a, self.otherwise_)[asked]
             areas.append(roc_auc_score(inside[s][asked], ratio))
         return float(np.mean(areas))
 
@@ -154,7 +164,7 @@ class RMIA(Attack):
         "The ratio of the true class's score to its mean."
         values, _, outside = shadow_log_odds(self.shadows_, self.recipe_, scored)
         p = expit(log_odds(scored.scores, scored.y))
-        return _ratio_to_mean(p, expit(values), outside, self.a_)
+        return _ratio_to_mean(p, expit(values), outside, self.a_, self.otherwise_)
 
 
 # %% ../../nbs/11_shadows.ipynb #340d31f7

@@ -77,12 +77,7 @@ def _controls(plan: AuditPlan, references: list[References]) -> dict[str, dict[s
 
 def _seconds(clock: list[float]) -> dict[str, float]:
     "Seconds of each stage, from the times at their ends."
-    stages = (
-        "targets and references",
-        "difficulty models",
-        "shadow models",
-        "recipes and attacks",
-    )
+    stages = ("targets and references", "shadow models", "recipes and attacks")
     spans = [after - before for before, after in pairwise(clock)]
     return {stage: round(span, 2) for stage, span in zip(stages, spans, strict=True)}
 
@@ -223,6 +218,7 @@ def _with_tpr_floors(
         ]
 
 
+# %% ../../nbs/25_audit.ipynb #9f95cebb
 def _trained_shadows(
     plan: AuditPlan, count: int | None, jobs: int | None, title: str | None
 ) -> list[Shadows | None]:
@@ -237,6 +233,19 @@ def _trained_shadows(
         shadows.targets(plan.bare, title)
         shadows.log_odds(Recipe(plan.bare))
     return [*made]
+
+
+def _rehearsed(
+    plan: AuditPlan,
+    references: list[References],
+    shadows: int | None,
+    jobs: int | None,
+    title: Callable[[str], str | None],
+) -> tuple[list[References], list[DifficultyModels | None], list[Shadows | None]]:
+    "The references with their TPR floors, and the models that attacks of each seed share."
+    difficulty = _trained_difficulty(plan, jobs, title("difficulty models"))
+    references = _with_tpr_floors(plan, references, difficulty)
+    return references, difficulty, _trained_shadows(plan, shadows, jobs, title("shadow models"))
 
 
 # %% ../../nbs/25_audit.ipynb #c5c6e1b9
@@ -354,10 +363,7 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     references = _measured_references(plan, jobs, bar("targets and references"))
     clock.append(time.perf_counter())
     doubts = _warned_of_doubts(references)
-    difficulty = _trained_difficulty(plan, jobs, bar("difficulty models"))
-    references = _with_tpr_floors(plan, references, difficulty)
-    clock.append(time.perf_counter())
-    ready = _trained_shadows(plan, shadows, jobs, bar("shadow models"))
+    references, difficulty, ready = _rehearsed(plan, references, shadows, jobs, bar)
     clock.append(time.perf_counter())
     plans = _cell_plans(plan, references, difficulty, ready, strongest)
     cells = _measured_cells(plans, jobs, bar("recipes and attacks"))
