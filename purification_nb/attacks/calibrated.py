@@ -143,9 +143,8 @@ _LEARNERS = (
         max_features=0.2,
         l2_regularization=30,
         early_stopping=False,
-        class_weight="balanced",
     ),
-    partial(ExtraTreesClassifier, 100, min_samples_leaf=10, class_weight="balanced"),
+    partial(ExtraTreesClassifier, 100, min_samples_leaf=10),
 )
 
 
@@ -191,8 +190,11 @@ class Calibrated(Attack):
         parts = knowledge.known_records()
         features = np.concatenate([self.features(part) for part in parts])
         is_member = np.repeat([1, 0], [len(part) for part in parts])
+        # asked for where sides are equal, too, it would take ten times as long
+        balance = "balanced" if len(parts[0]) != len(parts[1]) else None
         self.trees_ = [
-            make(random_state=knowledge.seed).fit(features, is_member) for make in _LEARNERS
+            make(class_weight=balance, random_state=knowledge.seed).fit(features, is_member)
+            for make in _LEARNERS
         ]
         self.threshold_ = 0.5
 
