@@ -119,7 +119,7 @@ AUDIT_HELP = {  # option -> what --help says of it
         "Another data set, for mlleaks_2. Default: location30 where it can be had, or digit_pairs."
     ),
     "seeds": "How often to repeat everything, each time with the data split anew.",
-    "out": "Folder for report.html, audit.json and table.md.",
+    "out": "Folder for report.html, audit.json, table.md and records.csv.",
     "scale": (
         "lesson (minutes) or full (a wider search). Default: PURIFICATION_NB_SCALE, else lesson."
     ),
@@ -180,7 +180,7 @@ SCORES_HELP = {  # option -> what --help says of it
     ),
     "seeds": "How often to repeat everything, each time with the files halved anew.",
     "most": "Rows of each file that take part, drawn at random where there are more.",
-    "out": "Folder for report.html, audit.json, table.md, and with --purify the folder purifier.",
+    "out": "Folder for report.html, audit.json, table.md, records.csv, and the purifier if any.",
 }
 
 

@@ -52,7 +52,8 @@ def test_stop_and_go_on(tmp_path):
         [COMMAND, *ARGUMENTS, "--out", out], env=env, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in out.iterdir()) == ["audit.json", "report.html", "table.md"]
+    written = sorted(path.name for path in out.iterdir())
+    assert written == ["audit.json", "records.csv", "report.html", "table.md"]
     assert remembered and all(
         path.stat().st_mtime_ns == when for path, when in remembered.items()
     )  # not trained again

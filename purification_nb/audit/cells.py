@@ -82,9 +82,25 @@ def _arrays_of(result: dict[str, Any]) -> dict[str, np.ndarray]:
         arrays["drawn"] = result["drawn"]
     for i, scored in enumerate(result.get("scored", ())):
         arrays |= {f"scores.{i}": scored.scores, f"labels.{i}": scored.y}
+    for i, scores in enumerate(result.get("exposed", ())):
+        arrays[f"exposed.{i}"] = scores
+    arrays |= {name: result[name] for name in ("difficulty", "picked_out") if name in result}
     return arrays
 
 
+def _from_arrays(held: dict[str, np.ndarray]) -> dict[str, Any]:
+    "The same again, as `measure_cell` gave it."
+    found: dict[str, Any] = {name: held[name] for name in _AS_THEY_ARE if name in held}
+    for name in ("roc", "exposed"):
+        if f"{name}.0" in held:
+            found[name] = held[f"{name}.0"], held[f"{name}.1"]
+    if "scores.0" in held:
+        both = (Scored(held[f"scores.{i}"], held[f"labels.{i}"]) for i in range(2))
+        found["scored"] = tuple(both)
+    return found
+
+
+_AS_THEY_ARE = ("drawn", "difficulty", "picked_out")
 _KINDS: dict[str, type[Estimate]] = {kind.__name__: kind for kind in (Rate, Mean, LowFPR)}
 
 
@@ -124,7 +140,7 @@ def save_cell(
     """
     if result.get("broke"):
         return
-    figures, arrays = ("roc", "scored", "drawn"), _arrays_of(result)
+    figures, arrays = ("roc", "scored", "exposed", *_AS_THEY_ARE), _arrays_of(result)
     plain = {
         "rows": [row | {"estimate": _estimate_as_plain(row["estimate"], arrays)} for row in rows],
         "result": {name: value for name, value in result.items() if name not in figures},
@@ -160,14 +176,7 @@ def load_cell(path: Path) -> tuple[list[Row], dict[str, Any]] | None:
             stacklevel=2,
         )
         return None
-    result = plain["result"]
-    if "roc.0" in held:
-        result["roc"] = held["roc.0"], held["roc.1"]
-    if "scores.0" in held:
-        result["scored"] = tuple(Scored(held[f"scores.{i}"], held[f"labels.{i}"]) for i in range(2))
-    if "drawn" in held:
-        result["drawn"] = held["drawn"]
-    return plain["rows"], result
+    return plain["rows"], plain["result"] | _from_arrays(held)
 
 
 # %% ../../nbs/25_audit.ipynb #69c9c2b7

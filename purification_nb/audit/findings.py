@@ -18,6 +18,7 @@ from ..audit.sentences import (
     recipe_paragraph,
     reidentification_sentence,
 )
+from .exposure import exposure_table
 from .table import CHOSEN, AuditAnswers, attack_title
 
 
@@ -153,6 +154,23 @@ class Audit(AuditAnswers):
     def sentences(self) -> list[str]:
         "What was found, a few sentences a recipe."
         return [recipe_paragraph(self, recipe) for recipe in self.recipes]
+
+    def records_at_risk(
+        self,
+        recipe: str = "none",
+        beside: str | None = None,  # another recipe, to see who was helped by this one
+    ) -> pd.DataFrame:
+        """The held-out members of the first seed, the most exposed first; see `audit.exposure`.
+
+        Raises `InputError` where no attack was chosen, or the audit was read back from its file.
+
+        Parameters
+        ----------
+        beside : str | None
+            another recipe, to see who was helped by this one
+        """
+        shown = [self.shown_of(name) for name in (recipe, beside) if name is not None]
+        return exposure_table(*shown)
 
     def attacks_table(self) -> pd.DataFrame:
         "Accuracy of every membership attack on every recipe, with its interval."

@@ -4,7 +4,6 @@
 # %% auto #0
 __all__ = [
     "CellPlan",
-    "cost_rows",
     "Turn",
     "Contender",
     "CellFindings",
@@ -15,11 +14,11 @@ __all__ = [
     "try_attack",
     "add_strongest",
     "add_surest",
+    "exposed_records",
     "measure_cell",
 ]
 
 # %% ../../nbs/25_audit.ipynb #5166beb7
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -44,6 +43,7 @@ from ..audit.rows import (
     most_exposed,
     refused_if_unresolved,
     reidentification_rows,
+    reidentified_or_none,
     reidentified_over_label_only,
     row_of,
 )
@@ -52,14 +52,10 @@ from ..evaluation import Trial, combined, measured, try_on_known
 from ..intervals import different_records
 from ..networks import is_picture
 from ..records import InputError, Records, Scored
-from ..scores import (
-    calibration_error,
-    dispersion,
-    distortion,
-    negative_log_likelihood,
-)
+from ..scores import confidence
 from ..service import Predictor, Recipe
 from ..splits import Split
+from .costs import cost_rows
 from .references import References
 
 
@@ -105,58 +101,6 @@ class CellPlan:
     seeds: int = 1  # how many are audited: bounds on epsilon hold together
     pictures: bool = False  # keep what the report's figures need
     choose: bool = True  # find the strongest attack
-
-
-# %% ../../nbs/25_audit.ipynb #249e5452
-def _rows_beside_bare(
-    part: Records,
-    before: np.ndarray,  # the bare service's scores
-    after: np.ndarray,  # this one's
-    names: tuple[str, str, str],  # metrics of accuracy and of label flips, end of the distortions'
-) -> list[Row]:
-    "Accuracy, changed labels and distortion on one set."
-    accuracy, flips, end = names
-    rows = [
-        mean_row(accuracy, after.argmax(1) == part.y, part),
-        mean_row(flips, after.argmax(1) != before.argmax(1), part),
-    ]
-    for norm in (1, 2):
-        moved = distortion(before, after, norm)
-        rows.append(mean_row(f"distortion_l{norm}{end}", moved, part))
-    return rows
-
-
-# %% ../../nbs/25_audit.ipynb #5f1b9293
-def cost_rows(
-    split: Split,
-    predictor: Predictor,  # the service of this cell
-    bare: Predictor,  # the undefended one
-) -> list[Row]:
-    """What the recipe costs its users: accuracy, labels, distortion, calibration, seconds, budgets.
-
-    Parameters
-    ----------
-    predictor : Predictor
-        the service of this cell
-    bare : Predictor
-        the undefended one
-    """
-    d1, d3, info = split.d1, split.d3, predictor.info
-    names = ("train_accuracy", "label_flips_members", "_members")
-    rows = _rows_beside_bare(d1, bare(d1.x), predictor(d1.x), names)
-    before, start = bare(d3.x), time.perf_counter()
-    after = predictor(d3.x)
-    seconds = time.perf_counter() - start
-    rows += _rows_beside_bare(d3, before, after, ("test_accuracy", "label_flips_nonmembers", ""))
-    rows += [
-        row_of("ece", calibration_error(after, d3.y), n=len(d3)),
-        row_of("nll", negative_log_likelihood(after, d3.y), n=len(d3)),
-        mean_row("mean_top_score", after.max(1), d3),
-        row_of("dispersion", dispersion(after), n=len(d3)),
-        row_of("train_seconds", info.get("target_seconds", 0) + info["defence_seconds"]),
-        row_of("query_seconds", seconds, n=len(d3)),
-    ]
-    return rows + [row_of(spent, info[spent]) for spent in ("epsilon", "delta") if spent in info]
 
 
 # %% ../../nbs/25_audit.ipynb #aa4d4e10
@@ -410,14 +354,51 @@ def _add_chosen(cell: CellFindings, knowledge: Knowledge) -> None:
         add_strongest(cell, "strongest_repeated", cell.contenders, knowledge)
 
 
+# %% ../../nbs/25_audit.ipynb #562e414d
+_TELL_RECORDS = ("calibrated_shadows", "lira_online", "calibrated")  # the surest about one, first
+
+
+def _who_tells_records(among: list[Contender]) -> Contender:
+    "The attack that is surest about single records: a calibrated one, or whoever was surest."
+    by_name = {one.name: one for one in among}
+    for name in _TELL_RECORDS:
+        if name in by_name:
+            return by_name[name]
+    return max(among, key=lambda one: one.trial.at_low_fpr)
+
+
+def exposed_records(cell: CellFindings) -> dict[str, Any]:
+    """How surely each held-out record is told, how hard it is, and whether it is picked out.
+
+    `exposed` holds attack scores of members and of non-members, `exposed_by` the attack's name;
+    `difficulty` the mean score of its true class by models that never saw it, one number a member;
+    `picked_out` whether inversion re-identifies it. Empty where no attack was tried.
+    """
+    once = [one for one in cell.contenders if not one.attack.repeated]
+    if not once:
+        return {}
+    teller, members = _who_tells_records(once), cell.held[0]
+    scores = [teller.attack.score(part) for part in cell.held]
+    found: dict[str, Any] = {"exposed": tuple(scores), "exposed_by": teller.name}
+    if cell.plan.difficulty is not None:
+        said = cell.plan.difficulty.answers(members.x).mean(0)
+        found["difficulty"] = confidence(said, members.y)
+    if cell.drawn is not None:
+        hits = reidentified_or_none(cell.drawn[0], members)
+        if hits is not None:
+            found["picked_out"] = hits
+    return found
+
+
 # %% ../../nbs/25_audit.ipynb #43711bbf
 def measure_cell(plan: CellPlan) -> tuple[list[Row], dict[str, Any]]:
     """All rows of one recipe under one seed, and what the run and the figures need besides.
 
     The latter is a dictionary; what was not measured is absent from it. `strongest`,
     `strongest_repeated` and `strongest_at_low_fpr` name attacks; `nonmembers` holds a number for
-    each different held-out non-member. `roc`, `scored` and `drawn` are for figures. `broke` is
-    true where an attack failed that should not.
+    each different held-out non-member. `roc`, `scored` and `drawn` are for figures, `exposed`,
+    `difficulty` and `picked_out` for the table of records. `broke` is true where an attack failed
+    that should not.
     """
     predictor = plan.recipe(plan.split.d1, plan.split.d2, plan.seed)
     held = held_out(predictor, plan.split)
@@ -430,6 +411,7 @@ def measure_cell(plan: CellPlan) -> tuple[list[Row], dict[str, Any]]:
     different = different_records(held[1])
     cell.result["nonmembers"] = different.tolist()
     if plan.pictures:
+        cell.result |= exposed_records(cell)
         cell.result["scored"] = predictor.answer(plan.split.d1), predictor.answer(plan.split.d3)
         if cell.drawn is not None and is_picture(held[0].x.shape[1:]):
             cell.result["drawn"] = cell.drawn[0][:200]

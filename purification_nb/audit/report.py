@@ -166,6 +166,13 @@ def _what_defences_do(audit: Audit) -> dict[str, str]:
     }
 
 
+def _most_exposed(audit: Audit, most: int = 10) -> str:
+    "The most exposed members of the first recipe; an empty text where nobody was told."
+    if "exposed" not in audit.shown[audit.first]:
+        return ""
+    return _as_html(audit.records_at_risk(audit.first).head(most).round(3))
+
+
 def _page(audit: Audit, pictures: dict[str, str]) -> str:
     "The page, with figures as base64 PNGs."
     run, settings = audit.run, audit.run["settings"]
@@ -182,6 +189,7 @@ def _page(audit: Audit, pictures: dict[str, str]) -> str:
         defences=_what_defences_do(audit),
         summary=_as_html(as_text(audit.summary())),
         attacks=_as_html(audit.attacks_table()),
+        exposed=_most_exposed(audit),
         pictures=pictures,
         cards={name: ALL_ATTACKS[name]().card for name in settings["attacks"]},
         run_text=json.dumps(run, indent=1),
@@ -202,11 +210,23 @@ def _text_to_paste(audit: Audit) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _records_of_all(audit: Audit) -> pd.DataFrame:
+    "The tables of records, one recipe below the other; empty where nobody was told."
+    told = {
+        recipe: audit.records_at_risk(recipe)
+        for recipe, shown in audit.shown.items()
+        if "exposed" in shown
+    }
+    return pd.concat(told, names=["recipe"]) if told else pd.DataFrame()
+
+
 def save(
     audit: Audit,
     folder: str | os.PathLike,  # made when absent
 ) -> Path:  # the folder, now with audit.json, table.md and report.html
     """Write audit.json, table.md and report.html into a folder; `InputError` where one cannot.
+
+    And records.csv, how surely each held-out member of the first seed is told, where it is known.
 
     Parameters
     ----------
@@ -225,4 +245,6 @@ def save(
     save_results(audit, folder / "audit.json")
     write_atomically(folder / "table.md", text.encode())
     write_atomically(folder / "report.html", page.encode())
+    if len(records := _records_of_all(audit)):
+        write_atomically(folder / "records.csv", records.to_csv().encode())
     return folder

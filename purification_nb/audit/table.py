@@ -62,6 +62,14 @@ class AuditTable:
             raise InputError(f"this audit has no recipe {recipe!r}; it has {', '.join(self.shown)}")
         return self.shown[recipe]["row"]
 
+    def shown_of(
+        self,
+        recipe: str,
+    ) -> dict[str, Any]:
+        "What figures and records need of a recipe; `InputError` where there is no such recipe."
+        self._name_and_setting(recipe)
+        return self.shown[recipe]
+
     def _rows_of(self, recipe: str, metric: str) -> pd.DataFrame:
         "All rows of a recipe and a metric."
         name, setting = self._name_and_setting(recipe)
