@@ -78,6 +78,7 @@ def holm(
     return claimed
 
 
+# %% ../../nbs/25_audit.ipynb #b8d7d710
 def _p_over_blind(rows: Sequence[tuple[str, Row]], recipe: str, row: Row) -> float:
     "How likely by chance an attack's advance over the blind attacker is; 1 where not measured."
     for other_recipe, other in rows:
@@ -94,6 +95,24 @@ def _verdict(claimed: bool, bound: float) -> str:
     return "bounded" if bound <= ENOUGH else "undecided"
 
 
+def _asks_no_more(judged: list[dict[str, Any]], chosen: dict[str, Any]) -> list[dict[str, Any]]:
+    "The attacks on the same recipe that ask no more often than the chosen one."
+    often = set() if chosen["attack"] == "strongest_repeated" else ASK_MORE_THAN_ONCE
+    own = [one for one in judged if one["recipe"] == chosen["recipe"]]
+    return [one for one in own if one["attack"] not in often]
+
+
+def _leaks_to_another(judged: list[dict[str, Any]], chosen: dict[str, Any]) -> bool:
+    "Whether an attack that was not chosen finds what is no chance."
+    return any(one["verdict"] == "leaks" for one in _asks_no_more(judged, chosen))
+
+
+def _highest(judged: list[dict[str, Any]], chosen: dict[str, Any]) -> float:
+    "The highest upper end among the attacks on a recipe that ask no more often."
+    return max(one["high"] for one in _asks_no_more(judged, chosen))
+
+
+# %% ../../nbs/25_audit.ipynb #dcb4602f
 def verdicts(
     rows: Sequence[tuple[str, Row]],  # recipe, and a pooled row of it
     headline: str,  # the recipe that the headline is about
@@ -135,20 +154,3 @@ def verdicts(
         if one["attack"] in CHOSEN and _leaks_to_another(judged, one):
             one["verdict"] = "leaks"
     return judged
-
-
-def _asks_no_more(judged: list[dict[str, Any]], chosen: dict[str, Any]) -> list[dict[str, Any]]:
-    "The attacks on the same recipe that ask no more often than the chosen one."
-    often = set() if chosen["attack"] == "strongest_repeated" else ASK_MORE_THAN_ONCE
-    own = [one for one in judged if one["recipe"] == chosen["recipe"]]
-    return [one for one in own if one["attack"] not in often]
-
-
-def _leaks_to_another(judged: list[dict[str, Any]], chosen: dict[str, Any]) -> bool:
-    "Whether an attack that was not chosen finds what is no chance."
-    return any(one["verdict"] == "leaks" for one in _asks_no_more(judged, chosen))
-
-
-def _highest(judged: list[dict[str, Any]], chosen: dict[str, Any]) -> float:
-    "The highest upper end among the attacks on a recipe that ask no more often."
-    return max(one["high"] for one in _asks_no_more(judged, chosen))
