@@ -37,6 +37,7 @@ def rmia_ratio(of_the_service: float, of_shadows: tuple[float, float], a: float)
     attack = RMIA()
     attack.shadows_ = Shadows(candidates, count=2, jobs=1)
     attack.recipe_, attack.a_ = Recipe(target), a
+    attack.otherwise_ = 0.5  # of records that no shadow left out; there is none here
     scores = np.array([[of_the_service, 1 - of_the_service]])
     return float(attack.score(Scored(scores, np.array([0]), np.array([[99.0]])))[0])
 

@@ -24,7 +24,7 @@ from purification_nb.splits import PARTS, digit_pairs, split_records, split_sets
 from purification_nb.targets import MLPTarget
 from purification_nb.trained import check_class_order
 
-CANNOT_SAY = "Whether its scores leak cannot be said while that doubt stands."
+CANNOT_SAY = "Whether its scores leak cannot be said while the doubt above stands."
 
 
 def answers(n, seed, k=5, sure=2.0, right=0.85):
