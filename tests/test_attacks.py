@@ -92,11 +92,10 @@ def test_every_cell_was_measured(found):
     t = found.table
     assert set(t.attack.dropna()) == {*NAMES}
     missing = t[t.value.isna() & ~t.attack.eq("mlleaks_2")]
-    assert (
-        {metric.replace("tpr_floor_", "tpr_") for metric in missing.metric}
-        <= {"tpr_at_fpr_0.001", "tpr_at_fpr_0.01"}
-        and missing.error.str.contains("too few to resolve").all()
-    )
+    assert {metric.replace("tpr_floor_", "tpr_") for metric in missing.metric} <= {
+        "tpr_at_fpr_0.001",
+        "tpr_at_fpr_0.01",
+    } and missing.error.str.contains("too few to resolve").all()
     at_one_percent = t[(t.metric == "tpr_at_fpr_0.01") & t.seed.isna()]
     assert at_one_percent.value.notna().all()  # on location30 the seeds resolve it together
 
