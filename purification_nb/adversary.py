@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from sklearn.metrics import roc_curve
 
 from .records import InputError, Records, Scored, join
 from .service import Predictor, Recipe
@@ -211,7 +210,7 @@ def best_threshold(
 ) -> float:  # at or above it: member
     """The threshold with the best balanced accuracy on known records.
 
-    Raises `InputError` where there are no members, or no non-members.
+    Raises `InputError` where there are no members, or no non-members, or a score is not finite.
 
     Parameters
     ----------
@@ -230,8 +229,15 @@ def best_threshold(
             "a threshold needs known members and known non-members, at least one of each"
         )
     values = np.concatenate([members, nonmembers])
-    is_member = np.repeat([1, 0], [len(members), len(nonmembers)])
-    fpr, tpr, thresholds = roc_curve(is_member, values, drop_intermediate=False)
+    if not np.isfinite(values).all():
+        raise InputError("attack scores must be finite numbers, and here one is not")
+    order = np.argsort(values)[::-1]
+    values, is_member = values[order], order < len(members)
+    # one point of the ROC for each different score, from the highest down
+    last = np.append(np.flatnonzero(values[1:] != values[:-1]), len(values) - 1)
+    tpr = np.append(0, np.cumsum(is_member)[last] / len(members))
+    fpr = np.append(0, np.cumsum(~is_member)[last] / len(nonmembers))
+    thresholds = np.append(np.inf, values[last])
     best = int(np.argmax(tpr - fpr))
     here, below = thresholds[best], thresholds[min(best + 1, len(thresholds) - 1)]
     middle = (here + below) / 2
@@ -269,6 +275,7 @@ class Attack:
     card: ThreatCard  # who its adversary is
     repeated: bool = False  # asks the service more than once for each record
     rehearses_bare: bool = False  # its own models are of the bare target, whatever the defence
+    few_shadows: int = 0  # shadow models it reads where they can be had, and does without else
     threshold_: float | None = None  # at or above it: member; set by `fit`
 
     def fit(

@@ -39,6 +39,8 @@ from .intervals import (
     Mean,
     Rate,
     different_records,
+    folds_by_origin,
+    origins_of,
     weights_of_both,
 )
 from .records import InputError, Scored
@@ -329,14 +331,6 @@ class TrueLabel(Attack):
 
 
 # %% ../nbs/10_evaluation.ipynb #e4906b39
-def _fold_of_each(part: Scored, rng: np.random.Generator) -> np.ndarray:
-    "(n,) 0, 1 or 2; records of one group (the first, where there are several) are in one fold."
-    if part.groups is None:
-        return rng.permutation(np.arange(len(part)) % 3)
-    _, place = np.unique(part.groups[:, 0], return_inverse=True)
-    return rng.permutation(np.arange(place.max() + 1) % 3)[place]
-
-
 @dataclass(frozen=True, eq=False)
 class Trial:
     """How an attack does on known records that it was not fitted on.
@@ -383,6 +377,14 @@ class Trial:
 
 
 # %% ../nbs/10_evaluation.ipynb #30237aed
+def _third_of_each(part: Scored, seed: int) -> np.ndarray:
+    "(n,) 0, 1 or 2, by what records stem from; record by record where that is not three things."
+    origins = origins_of(part)
+    if len(np.unique(origins[:, 0])) < 3:
+        origins = np.arange(len(part))[:, None]
+    return folds_by_origin(origins, seed=seed)
+
+
 def try_on_known(
     attack: Attack,  # fitted or not; a copy is used
     knowledge: Knowledge,  # of this adversary
@@ -404,8 +406,7 @@ def try_on_known(
         further
     """
     parts = knowledge.known_records()
-    rng = np.random.default_rng(knowledge.seed)
-    folds = [_fold_of_each(part, rng) for part in parts]
+    folds = [_third_of_each(part, knowledge.seed) for part in parts]
     right = [np.full(len(part), np.nan) for part in parts]
     found, low_fprs = [], []
     for out in range(3):

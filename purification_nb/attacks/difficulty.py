@@ -16,6 +16,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from ..adversary import Knowledge
 from ..cache import one_thread, run_parallel
+from ..intervals import folds_by_origin, origins_of
 from ..records import InputError, Records, as_floats
 from ..scores import negative_log_likelihood
 from ..service import Predictor, Trained, as_predictor
@@ -63,21 +64,16 @@ def _difficulty_seed(seed: int, i: int) -> int:
     return 50_000_000 + 1000 * seed + i
 
 
-def _fold_of_each(d2: Records, folds: int, seed: int) -> np.ndarray:
-    "(n,) the fold of each record; those that stem from one group share theirs."
-    groups = np.arange(len(d2)) if d2.groups is None else d2.groups[:, 0]
-    ids, position = np.unique(groups, return_inverse=True)
-    if len(ids) < 2 * folds:
-        raise InputError(
-            f"not applicable: how hard a record is, models say that are fitted on D2, and"
-            f" {len(ids)} groups of records there are too few"
-        )
-    return (np.random.default_rng(seed).permutation(len(ids)) % folds)[position]
-
-
 def _stand_ins(d2: Records, count: int, seed: int) -> tuple[list[Predictor], str]:
     "Models each fitted on D2 less a part, and their kind: the better one on the first such part."
-    fold = _fold_of_each(d2, max(5, count), seed)
+    origins, folds = origins_of(d2), max(5, count)
+    different = len(np.unique(origins[:, 0]))
+    if different < 2 * folds:
+        raise InputError(
+            "not applicable: how hard a record is, models say that are fitted on D2, and"
+            f" {different} groups of records there are too few"
+        )
+    fold = folds_by_origin(origins, folds, seed)
     kinds = _kinds_of_stand_in(d2)
     with one_thread():
         first = {

@@ -7,7 +7,7 @@ __all__ = ["INPUT_FORMS", "truncated", "published_input", "Inversion", "label_on
 
 # %% ../../nbs/05_inversion.ipynb #be7b3012
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -257,6 +257,9 @@ def _train_decoder(
 
 
 # %% ../../nbs/05_inversion.ipynb #a1570b36
+_RACE_EPOCHS = 15  # after which the best of several decoders is known
+
+
 class Inversion:
     """The training-based inversion attack: a decoder from scores to records (Yang et al. 2019).
 
@@ -324,7 +327,7 @@ class Inversion:
         self,
         knowledge: Knowledge,  # with auxiliary records
     ) -> "Inversion":  # itself
-        """Train each decoder on each input form and keep the best.
+        """Train each decoder on each input form for a few epochs, and the best one to the end.
 
         Parameters
         ----------
@@ -345,14 +348,21 @@ class Inversion:
         makers = _decoder_makers(
             k, shape, *_decoder_widths(self.hidden, self.conv, self.paper, shape)
         )
-        tried = {}
-        for form in self.forms:
-            for sizes, make in makers.items():
-                tried[(form, *sizes)] = _train_decoder(make, form, self.truncation, training)
-        self.errors_ = {name: decoder.error for name, decoder in tried.items()}
-        self.seconds_ = sum(decoder.seconds for decoder in tried.values())
-        self.best_ = min(self.errors_, key=lambda name: self.errors_[name])
-        self.decode_ = tried[self.best_]
+        entries = {
+            (form, *sizes): (make, form) for form in self.forms for sizes, make in makers.items()
+        }
+        self.errors_, self.seconds_ = {}, 0.0
+        if len(entries) > 1:
+            short = replace(training, epochs=min(self.epochs, _RACE_EPOCHS))
+            for name, (make, form) in entries.items():
+                decoder = _train_decoder(make, form, self.truncation, short)
+                self.errors_[name] = decoder.error
+                self.seconds_ += decoder.seconds
+        self.best_ = min(entries, key=lambda name: self.errors_.get(name, 0))
+        make, form = entries[self.best_]
+        self.decode_ = _train_decoder(make, form, self.truncation, training)
+        self.errors_[self.best_] = self.decode_.error
+        self.seconds_ += self.decode_.seconds
         return self
 
     @torch.inference_mode()

@@ -34,7 +34,7 @@ from ..networks import mlp
 from ..records import InputError, Records, Scored, as_floats, join
 from ..service import Recipe
 from ..training import adam, fit, minimise, seeded
-from .membership import BoostedTrees
+from .membership import BoostedTrees, class_weight_for
 
 
 # %% ../../nbs/11_shadows.ipynb #e75469e9
@@ -373,17 +373,17 @@ def _log_shares_and_trees(
     shadows: Shadows, recipe: Recipe
 ) -> tuple[np.ndarray, HistGradientBoostingClassifier]:
     "What the features need to know of such services, and the fitted trees."
-    x, y = shadows.candidates.x, shadows.candidates.y
-    answers = [Scored(service(x), y) for service in shadows.services(recipe)]
+    answers = [service.answer(shadows.candidates) for service in shadows.services(recipe)]
     log_shares = _log_shares_of_second(answers, shadows.candidates.k)
+    features, is_member = _examples(shadows, answers, log_shares)
     trees = HistGradientBoostingClassifier(
         max_iter=150,
         max_leaf_nodes=15,
         learning_rate=0.05,
-        class_weight="balanced",
+        class_weight=class_weight_for(is_member.sum(), (1 - is_member).sum()),
         random_state=0,
     )
-    return log_shares, trees.fit(*_examples(shadows, answers, log_shares))
+    return log_shares, trees.fit(features, is_member)
 
 
 # %% ../../nbs/11_shadows.ipynb #4c2fe8b0

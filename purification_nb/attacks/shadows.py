@@ -184,6 +184,30 @@ class Shadows:
         self.services_: list[tuple] = []
         self.log_odds_: list[tuple] = []
         self.learnt_: list[tuple] = []
+        self.first_: list[tuple] = []
+
+    def first(
+        self,
+        few: int,  # how many; an even number
+    ) -> "Shadows":
+        """The first few of these shadows: those that so few would have been, trained but once.
+
+        Parameters
+        ----------
+        few : int
+            how many; an even number
+        """
+        if few >= len(self.inside):
+            return self
+        return _stored_or_made(self.first_, few, lambda: self._first(few))
+
+    def _first(self, few: int) -> "Shadows":
+        "The first few, with what is known of them."
+        less = Shadows(self.candidates, self.reference, few, self.seed, self.jobs)
+        less.targets_ = [(target, made[:few]) for target, made in self.targets_]
+        less.services_ = [(recipe, made[:few]) for recipe, made in self.services_]
+        less.log_odds_ = [(recipe, said[:few]) for recipe, said in self.log_odds_]
+        return less
 
     def targets(
         self,

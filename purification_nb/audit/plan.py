@@ -10,6 +10,7 @@ __all__ = [
     "check_recipes",
     "bare_target",
     "wants_difficulty",
+    "shadows_wanted",
     "check_shadows_can_be_trained",
     "records_to_transfer",
     "model_title",
@@ -152,6 +153,32 @@ def wants_difficulty(
     "Whether an attack asks how hard records are, or finds so few for sure that one must ask."
     made = [make() for make in attacks.values()]
     return any(getattr(one, "rehearses_bare", False) or "candidates" in one.needs for one in made)
+
+
+def shadows_wanted(
+    attacks: dict[str, Callable],
+    bare: Callable,  # the target of the shadows
+    count: int | None,  # for attacks that cannot do without; None: as many as the scale has
+) -> tuple[bool, int | None]:  # whether any are wanted, and how many
+    """How many shadow models an audit trains: few, where no attack needs many.
+
+    Parameters
+    ----------
+    bare : Callable
+        the target of the shadows
+    count : int | None
+        for attacks that cannot do without; None: as many as the scale has
+
+    Returns
+    -------
+    tuple[bool, int | None]
+        whether any are wanted, and how many
+    """
+    made = [make() for make in attacks.values()]
+    if any("candidates" in one.needs for one in made):
+        return True, count
+    few = 0 if isinstance(bare, Trained) else max((one.few_shadows for one in made), default=0)
+    return few > 0, few
 
 
 def check_shadows_can_be_trained(attacks: dict[str, Callable], bare: Callable) -> None:

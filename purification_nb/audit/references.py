@@ -16,6 +16,7 @@ from ..attacks.catalogue import ATTACKS
 from ..attacks.difficulty import DifficultyModels
 from ..attacks.inversion import Inversion, label_only
 from ..attacks.reconstructions import inversion_error
+from ..attacks.shadows import Shadows
 from ..audit.rows import (
     Row,
     estimate_row,
@@ -182,6 +183,8 @@ def with_tpr_floor(
     # of this seed; without them the references stay as they are
     difficulty: DifficultyModels | None,
     seed: int,
+    # that stand ready; else the attack trains the few it needs
+    shadows: Shadows | None = None,
 ) -> References:
     """The references, with what the label and a record's difficulty alone give away.
 
@@ -191,12 +194,15 @@ def with_tpr_floor(
         how the bare service is made
     difficulty : DifficultyModels | None
         of this seed; without them the references stay as they are
+    shadows : Shadows | None
+        that stand ready; else the attack trains the few it needs
     """
     if difficulty is None:
         return references
     knowledge = knowledge_of(split, references.target, bare, seed)
     try:
-        attack = _label_and_difficulty(replace(knowledge, difficulty=difficulty))
+        ready = replace(knowledge, difficulty=difficulty, shadows=shadows)
+        attack = _label_and_difficulty(ready)
         members, nonmembers = (label_only(part) for part in references.bare)
         found = measured(attack, members, nonmembers)
     except InputError:

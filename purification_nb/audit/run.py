@@ -27,6 +27,7 @@ from ..audit.plan import (
     chosen_names,
     model_title,
     plan_audit,
+    shadows_wanted,
     wants_difficulty,
 )
 from ..audit.references import (
@@ -206,15 +207,17 @@ def _trained_difficulty(
 
 
 def _with_tpr_floors(
-    plan: AuditPlan, references: list[References], difficulty: list[DifficultyModels | None]
+    plan: AuditPlan,
+    references: list[References],
+    difficulty: list[DifficultyModels | None],
+    shadows: list[Shadows | None],
 ) -> list[References]:
     "The references of every seed, with what label and difficulty alone find."
+    of_seeds = zip(plan.splits, difficulty, plan.seeds, shadows, strict=True)
     with one_thread():
         return [
-            with_tpr_floor(one, split, Recipe(plan.bare), models, seed)
-            for one, split, models, seed in zip(
-                references, plan.splits, difficulty, plan.seeds, strict=True
-            )
+            with_tpr_floor(one, split, Recipe(plan.bare), models, seed, ready)
+            for one, (split, models, seed, ready) in zip(references, of_seeds, strict=True)
         ]
 
 
@@ -223,7 +226,8 @@ def _trained_shadows(
     plan: AuditPlan, count: int | None, jobs: int | None, title: str | None
 ) -> list[Shadows | None]:
     "Shadow models of every seed, trained; None for each where no attack wants any."
-    if not any("candidates" in make().needs for make in plan.attacks.values()):
+    any_wanted, count = shadows_wanted(plan.attacks, plan.bare, count)
+    if not any_wanted:
         return [None] * len(plan.seeds)
     made = [
         Shadows(join(split.d1, split.d3), split.d2, count, seed, jobs)
@@ -244,8 +248,8 @@ def _rehearsed(
 ) -> tuple[list[References], list[DifficultyModels | None], list[Shadows | None]]:
     "The references with their TPR floors, and the models that attacks of each seed share."
     difficulty = _trained_difficulty(plan, jobs, title("difficulty models"))
-    references = _with_tpr_floors(plan, references, difficulty)
-    return references, difficulty, _trained_shadows(plan, shadows, jobs, title("shadow models"))
+    ready = _trained_shadows(plan, shadows, jobs, title("shadow models"))
+    return _with_tpr_floors(plan, references, difficulty, ready), difficulty, ready
 
 
 # %% ../../nbs/25_audit.ipynb #c5c6e1b9
