@@ -177,7 +177,8 @@ def shadows_wanted(
     made = [make() for make in attacks.values()]
     if any("candidates" in one.needs for one in made):
         return True, count
-    few = 0 if isinstance(bare, Trained) else max((one.few_shadows for one in made), default=0)
+    few = max((getattr(one, "few_shadows", 0) for one in made), default=0)
+    few = 0 if isinstance(bare, Trained) else few
     return few > 0, few
 
 
