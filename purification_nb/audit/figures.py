@@ -115,6 +115,20 @@ def _scores_figure(audit: Audit) -> "Figure":
     return fig
 
 
+# %% ../../nbs/26_report.ipynb #c1a8b66b
+def _exposed_figure(audit: Audit, most: int = 10) -> "dict[str, Figure]":
+    "The most exposed held-out members of the first recipe; nothing where they are no pictures."
+    if audit.records is None or "exposed" not in audit.shown[audit.first]:
+        return {}
+    told = audit.records_at_risk(audit.first).head(most)
+    pictures = audit.records[told["record"].to_numpy()]
+    axes = plot_reconstructions({"record": pictures}, range(len(pictures)))
+    for ax, (rank, share) in zip(axes.flat, told["false alarms"].items(), strict=True):
+        ax.set_title(f"{rank}.\n{100 * share:.1f} %", fontsize=8)
+    title = "The most exposed held-out members, and how many non-members are accused with each"
+    return {title: axes.flat[0].figure}
+
+
 # %% ../../nbs/26_report.ipynb #a54ec75c
 def figures(
     audit: Audit,
@@ -128,7 +142,7 @@ def figures(
     """
     import matplotlib.pyplot as plt
 
-    made = _leak_figures(audit)
+    made = _leak_figures(audit) | _exposed_figure(audit)
     if not any("scored" in shown for shown in audit.shown.values()):
         return made
     made[
@@ -138,7 +152,7 @@ def figures(
     drawn = {recipe: shown["drawn"] for recipe, shown in audit.shown.items() if "drawn" in shown}
     if audit.records is not None and audit.drawn is not None and drawn:
         rows = {"record": audit.records, "label only": audit.drawn[0]} | drawn
-        columns = np.linspace(0, len(audit.records) - 1, 8).astype(int)
+        columns = np.linspace(0, min(map(len, rows.values())) - 1, 8).astype(int)
         axes = plot_reconstructions(rows, columns)
         made["What inversion reads back from each recipe's scores"] = axes.flat[0].figure
     for fig in made.values():

@@ -127,13 +127,14 @@ class Audit(AuditAnswers):
     Parameters
     ----------
     records : np.ndarray | None
-        some held-out members, where they are pictures
+        the held-out members of the first seed, where they are pictures
     drawn : list[np.ndarray] | None
-        their label-only reconstructions, and those of the held-out non-members
+        label-only reconstructions of some of them, and of some held-out non-members
     """
 
-    records: np.ndarray | None = None  # some held-out members, where they are pictures
-    # their label-only reconstructions, and those of the held-out non-members
+    # the held-out members of the first seed, where they are pictures
+    records: np.ndarray | None = None
+    # label-only reconstructions of some of them, and of some held-out non-members
     drawn: list[np.ndarray] | None = None
 
     def summary(self) -> pd.DataFrame:

@@ -37,6 +37,7 @@ from ..audit.references import (
 )
 from ..cache import one_thread, run_parallel
 from ..defences.catalogue import CATALOGUE, DEFAULT_RECIPES, RECIPES
+from ..networks import is_picture
 from ..records import InputError, Records, join
 from ..scale import scale
 from ..service import Recipe, Trained, as_target
@@ -378,5 +379,5 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     run |= results_by_seed(plans, cells) | {"verdicts": judged} | told
     run |= {"controls": _controls(plan, references), "seconds": _seconds(clock)}
     records = plan.splits[0].heldout_members.x
-    pictures = records[:200] if records.ndim == 3 else None
+    pictures = records if is_picture(records.shape[1:]) else None
     return Audit(table, run, _results_shown(plans, cells), pictures, references[0].drawn)
