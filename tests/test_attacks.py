@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 from scipy.stats import norm
+from sklearn.metrics import roc_curve
 
-from purification_nb.adversary import knowledge_of
+from purification_nb.adversary import best_threshold, knowledge_of
 from purification_nb.attacks.calibrated import CALIBRATED_ATTACKS, Calibrated
 from purification_nb.attacks.catalogue import ATTACKS, DEFAULT_ATTACKS
 from purification_nb.attacks.difficulty import DifficultyModels
-from purification_nb.attacks.membership import NSH
+from purification_nb.attacks.membership import NSH, class_weight_for
 from purification_nb.attacks.planted import planted_shadows
 from purification_nb.attacks.shadow_attacks import SHADOW_ATTACKS, LiRA, Mlleaks, adapts
 from purification_nb.attacks.shadows import (
@@ -30,7 +31,7 @@ from purification_nb.defences.baselines import one_hot
 from purification_nb.defences.purifier import PurifierDefence
 from purification_nb.evaluation import evaluate
 from purification_nb.records import Records, join, refused
-from purification_nb.service import Predictor, Recipe, undefended
+from purification_nb.service import Predictor, Recipe, Trained, undefended
 from purification_nb.splits import Split
 from purification_nb.targets import MLPTarget
 
@@ -489,3 +490,54 @@ def test_a_record_that_no_shadow_left_out_does_not_depend_on_its_company(name):
     rows = np.flatnonzero(~outside.any(0))
     assert len(rows) > 100
     assert np.allclose(attack.score(held)[rows], attack.score(held[rows]), rtol=1e-5, atol=1e-6)
+
+
+def test_the_first_few_shadows_are_those_that_so_few_would_have_been():
+    pairs = load("digit_pairs", 0)
+    bare = Recipe(MLPTarget((8,), epochs=1))
+    candidates = join(pairs.known_members, pairs.known_nonmembers)
+    many, few = (Shadows(candidates, pairs.d2, count, 3, jobs=1) for count in (6, 4))
+    said = many.log_odds(bare)
+    first = many.first(4)
+    assert first is many.first(4) and few.first(4) is few and few.first(16) is few
+    assert (first.inside == few.inside).all() and (first.outside == few.outside).all()
+    assert (first.log_odds(bare) == few.log_odds(bare)).all()
+    assert (first.log_odds(bare) == said[:4]).all()
+
+
+def test_calibrated_does_without_shadows_where_there_can_be_none(small):
+    knowledge, held = small
+    unable = replace(knowledge, shadows=None)
+    alone = Calibrated(shadows=0).fit(unable)
+    assert alone.shadows_ is None and alone.features(held).shape[1] == 25
+    for less in (
+        replace(unable, candidates=None),
+        replace(unable, recipe=Recipe(Trained(knowledge.recipe(held, held, 0), 10))),
+    ):
+        assert Calibrated().fit(less).shadows_ is None
+    four = Calibrated().fit(replace(knowledge, difficulty=None))
+    assert four.features(held).shape[1] == 40
+
+
+@pytest.mark.parametrize("kind", ["numbers", "with ties", "few", "yes or no"])
+def test_the_best_threshold_is_on_the_roc_of_scikit_learn(kind):
+    rng = np.random.default_rng(len(kind))
+    for _ in range(50):
+        members, nonmembers = (rng.normal(side, 1, rng.integers(2, 60)) for side in (0.5, 0))
+        if kind != "numbers":
+            members, nonmembers = (
+                part.round(kind == "with ties") for part in (members, nonmembers)
+            )
+        if kind == "yes or no":
+            members, nonmembers = members > 0, nonmembers > 0
+        truth = np.repeat([1, 0], [len(members), len(nonmembers)])
+        fpr, tpr, _ = roc_curve(truth, np.concatenate([members, nonmembers]).astype(float))
+        line = best_threshold(members, nonmembers)
+        found = (members >= line).mean() - (nonmembers >= line).mean()
+        assert np.isclose(found, (tpr - fpr).max())
+    assert "finite" in refused(lambda: best_threshold(np.array([np.nan]), np.array([0.0])))
+
+
+def test_sides_are_weighted_only_where_they_differ():
+    assert class_weight_for(1000, 1000) is class_weight_for(667, 666) is None
+    assert class_weight_for(100, 1000) == class_weight_for(1000, 100) == "balanced"

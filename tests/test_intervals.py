@@ -9,8 +9,14 @@ from purification_nb.audit import report
 from purification_nb.audit.run import audit
 from purification_nb.audit.scores_only import audit_scores
 from purification_nb.audit.verdicts import holm
-from purification_nb.evaluation import evaluate, measured, strongest
-from purification_nb.intervals import Rate, origins_of, pooled, resampling_weights
+from purification_nb.evaluation import evaluate, measured, strongest, try_on_known
+from purification_nb.intervals import (
+    Rate,
+    folds_by_origin,
+    origins_of,
+    pooled,
+    resampling_weights,
+)
 from purification_nb.records import Scored
 from purification_nb.service import Recipe
 from purification_nb.targets import MLPTarget
@@ -139,3 +145,27 @@ def test_a_recipe_that_always_fails_may_come_first(tmp_path):
     found = audit("digits", [Recipe(SMALL, never, "never"), "none"], seeds=1, **QUICK)
     assert found.first == "none" and "the undefended service" in found.conclusion()[0]
     assert (report.save(found, tmp_path) / "report.html").exists()
+
+
+def test_records_of_one_origin_are_in_one_fold():
+    rng = np.random.default_rng(0)
+    two_scans = rng.integers(0, 60, (500, 2))
+    first, strict = (folds_by_origin(two_scans, 3, 5, apart) for apart in (False, True))
+    for scan in range(60):
+        assert len(set(first[two_scans[:, 0] == scan])) <= 1
+        assert len(set(strict[(two_scans == scan).any(1) & (strict >= 0)])) <= 1
+    assert set(first) == {0, 1, 2} and 0.2 < (strict >= 0).mean() < 0.5
+    # equal rows without groups stem from one record
+    rows = rng.random((40, 3))[rng.integers(0, 40, 200)]
+    part = Scored(np.full((200, 2), 0.5), np.zeros(200, int), x=rows)
+    fold = folds_by_origin(origins_of(part))
+    for row in np.unique(rows, axis=0):
+        assert len(set(fold[(rows == row).all(1)])) == 1
+
+
+def test_choosing_works_on_a_handful_of_different_records():
+    """Two members, many times each: there is nothing to keep apart."""
+    scores = np.repeat([[0.9, 0.1], [0.8, 0.2]], 20, axis=0)
+    part = Scored(scores, np.zeros(40, int), x=scores)
+    tried = try_on_known(LabelAttack(), Knowledge(part, part))
+    assert tried.complete and tried.accuracy == 0.5
