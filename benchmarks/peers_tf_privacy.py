@@ -3,8 +3,8 @@
     python benchmarks/peers_tf_privacy.py SCORES.npz ANSWERS.npz SEED
 
 SCORES holds scores and true labels of four halves; ANSWERS gets one number a held-out record and a
-threshold for each attack. TF Privacy divides records itself, so that nobody is judged on what it was
-fitted on; here its own attackers are fitted on the known halves and asked about the held-out ones.
+threshold for each attack. TF Privacy divides records itself; here its own attackers are fitted on
+the known halves and asked about the held-out ones.
 """
 
 import sys

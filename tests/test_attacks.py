@@ -1,7 +1,9 @@
 """The attacks: what they must show on real services; company, planted leaks, parallel runs."""
 
 import itertools
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import dask
 import joblib
@@ -10,7 +12,7 @@ import pytest
 from distributed import Client, LocalCluster
 from scipy.stats import norm
 
-from purification_nb.adversary import knowledge_of
+from purification_nb.adversary import Knowledge, knowledge_of
 from purification_nb.attacks.calibrated import CALIBRATED_ATTACKS, Calibrated
 from purification_nb.attacks.catalogue import ATTACKS, DEFAULT_ATTACKS
 from purification_nb.attacks.difficulty import DifficultyModels
@@ -29,7 +31,7 @@ from purification_nb.datasets import digits, load
 from purification_nb.defences.baselines import one_hot
 from purification_nb.defences.purifier import PurifierDefence
 from purification_nb.evaluation import evaluate
-from purification_nb.records import Records, join, refused
+from purification_nb.records import Records, Scored, join, refused
 from purification_nb.service import Predictor, Recipe, undefended
 from purification_nb.splits import Split
 from purification_nb.targets import MLPTarget
@@ -489,3 +491,39 @@ def test_a_record_that_no_shadow_left_out_does_not_depend_on_its_company(name):
     rows = np.flatnonzero(~outside.any(0))
     assert len(rows) > 100
     assert np.allclose(attack.score(held)[rows], attack.score(held[rows]), rtol=1e-5, atol=1e-6)
+
+
+def _votes(n, rounds, seed):
+    """Answers that are shares of so many votes."""
+    drawn = np.random.default_rng(seed).multinomial(rounds, [0.7, 0.2, 0.1, 0.0], n)
+    return Scored(drawn / rounds, np.zeros(n, int))
+
+
+def test_nsh_log_reads_shares_of_votes_as_they_are_and_logs_of_everything_else():
+    """A forest's zeros and hundredths span no orders of magnitude; a softmax and One-Hot differ."""
+    soft = [replace(part, scores=0.9 * part.scores + 0.025) for part in (_votes(60, 100, 2),) * 2]
+    sure = [replace(part, scores=np.eye(4)[part.scores.argmax(1)]) for part in soft]
+    for parts, shares in (([_votes(60, 100, 0), _votes(60, 100, 1)], True), (soft, False)):
+        attack = NSH(log=True, updates=1).fit(Knowledge(*parts))
+        assert attack.votes_ is shares
+        read = attack._log_inputs(parts[0])[:, :4]
+        wanted = parts[0].scores if shares else np.log(parts[0].scores)
+        np.testing.assert_allclose(read, wanted, atol=1e-3)
+        spread = np.concatenate([attack._log_inputs(part) for part in parts]).std(0) + 1e-6
+        np.testing.assert_allclose(attack.scale_ / spread, [1 if shares else 10] * 4 + [1, 1])
+    assert not NSH(log=True, updates=1).fit(Knowledge(*sure)).votes_
+
+
+def test_the_table_of_peers_has_every_service_and_every_peer():
+    """What benchmarks/peers.py last wrote: nobody left out, nobody ahead of the default audit."""
+    table = json.loads((Path(__file__).parents[1] / "benchmarks/peers.json").read_text())
+    assert not table["missing"] and {"none", "purifier_keep_label", "imitation"} <= set(
+        table["services"]
+    )
+    assert len(table["services"]) == 7 and len(table["peers"]) == 10
+    for service in table["services"].values():
+        assert len(service["seeds"]) == 3
+        for row in service["seeds"]:
+            assert set(table["peers"]) <= set(row["attacks"])
+        for peer in service["differences"]["chosen, accuracy"]["peers"].values():
+            assert peer["ahead"] > -2 * peer["standard_error"]

@@ -253,11 +253,7 @@ class NSH(Attack):
         parts = knowledge.known_records()
         k = parts[0].k
         if self.log:
-            seen = np.concatenate([part.scores for part in parts])
-            self.least_ = np.log(seen[seen > 0].min() / 100)
-            features = np.concatenate([self._log_inputs(part) for part in parts])
-            self.mean_ = features.mean(0)
-            self.scale_ = (features.std(0) + 1e-6) * np.r_[np.full(k, 10.0), 1, 1]
+            self._learn_inputs(parts)
         with seeded(knowledge.seed):
             sizes = _LESSON_SIZES if self.log and scale() == "lesson" else {}
             self.network_ = TwoBranch(k + 2 if self.log else k, k, **sizes)
@@ -280,9 +276,24 @@ class NSH(Attack):
             made_of={"kind": self.name, "apart": [fingerprint(t) for t in apart]},
         )
 
+    def _learn_inputs(self, parts):
+        "Centre and scale of the inputs, and whether scores are shares of votes, as a forest's are."
+        seen = np.concatenate([part.scores for part in parts])
+        least = seen[seen > 0].min()
+        self.least_ = np.log(least / 100)
+        self.votes_ = bool(seen.min() == 0 and 1e-3 <= least < 1)
+        features = np.concatenate([self._log_inputs(part) for part in parts])
+        self.mean_ = features.mean(0)
+        of_scores = np.full(seen.shape[1], 1.0 if self.votes_ else 10.0)
+        self.scale_ = (features.std(0) + 1e-6) * np.r_[of_scores, 1, 1]
+
     def _log_inputs(self, scored):
-        "Log-features; a score of exactly 0 counts as a hundredth of the least score that is none."
-        return np.maximum(log_features(scored.scores, scored.y), self.least_)
+        """Log-features; of shares of votes, which span no orders of magnitude, the shares.
+
+        A score of exactly 0 counts as a hundredth of the least score that is none.
+        """
+        logs = np.maximum(log_features(scored.scores, scored.y), self.least_)
+        return np.exp(logs) if self.votes_ else logs
 
     def _inputs(self, scored):
         "What the two branches read, the score vector and the one-hot true label."
