@@ -305,7 +305,10 @@ def measured_seed(make, seed):
             }
             for name, one in found.items()
         },
-        "differences": differences([found]),
+        "differences": {
+            what: {key: value for key, value in one.items() if key != "peers"}
+            for what, one in differences([found]).items()
+        },
         "seconds": {who: round(one, 1) for who, one in seconds.items()},
     }
     return row, found, missing
