@@ -90,6 +90,7 @@ bench: $(DEV) ## measure speed, as ratios in one run, and count what audits clai
 	$(BIN)/python benchmarks/stream.py
 	$(BIN)/python -m pip install --no-deps -r benchmarks/requirements.txt
 	$(BIN)/python benchmarks/attacks.py
+	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/verdicts.py
 
 clean-cache: ## forget the trained models

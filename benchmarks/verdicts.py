@@ -17,7 +17,7 @@ all sections take about two minutes of one core.
 import argparse
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +27,6 @@ from scipy.stats import binomtest, norm
 
 from purification_nb.adversary import Attack, Knowledge
 from purification_nb.attacks.catalogue import ALL_ATTACKS
-from purification_nb.audit.repeated_rows import records_of_rows
 from purification_nb.audit.run import audit
 from purification_nb.audit.scores_only import audit_scores
 from purification_nb.cache import one_thread
@@ -230,32 +229,15 @@ def holds(ends: tuple, truth: float) -> bool | None:
     return None if low is None else bool(low <= truth <= high)
 
 
-def with_origins(members: Scored, nonmembers: Scored) -> tuple[Scored, Scored]:
-    """Rows that are the same record have one group, as `audit_scores` sees to it."""
-    if members.groups is not None:
-        return members, nonmembers
-    of_members = records_of_rows(members, nonmembers)
-    of_others = records_of_rows(nonmembers, members) + len(members)  # different people
-    return (
-        replace(members, groups=of_members[:, None]),
-        replace(nonmembers, groups=of_others[:, None]),
-    )
-
-
 def coverage_of_evaluations(
     rounds: int, seed: int, settings: tuple[Setting, ...] = SETTINGS
 ) -> pd.DataFrame:
-    """Section b, one evaluation each: intervals of a fixed line's accuracy and TPR.
-
-    `evaluate` takes what it is told for what records stem from; equal rows without groups are
-    found by `records_of_rows`.
-    """
+    """Section b, one evaluation each: intervals of a fixed line's accuracy and TPR."""
     rows = []
     for number in range(rounds):
         setting = in_turn(settings, number)
         rng = np.random.default_rng([seed, 2, number])
-        members, nonmembers = both_sides(rng, setting, LEAK)
-        found = evaluate(FixedLine().fit(Knowledge()), *with_origins(members, nonmembers))
+        found = evaluate(FixedLine().fit(Knowledge()), *both_sides(rng, setting, LEAK))
         row = {"setting": str(setting._replace(seeds=1))}
         for name, metric in (("accuracy", "accuracy"), ("TPR at 1% FPR", "tpr_at_fpr_0.01")):
             row[name] = holds(found[metric][1:3], TRUTH[name])

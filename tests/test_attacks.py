@@ -1,7 +1,9 @@
 """The attacks: what they must show on real services; company, planted leaks, parallel runs."""
 
 import itertools
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import dask
 import joblib
@@ -541,3 +543,18 @@ def test_the_best_threshold_is_on_the_roc_of_scikit_learn(kind):
 def test_sides_are_weighted_only_where_they_differ():
     assert class_weight_for(1000, 1000) is class_weight_for(667, 666) is None
     assert class_weight_for(100, 1000) == class_weight_for(1000, 100) == "balanced"
+
+
+def test_the_table_of_peers_has_every_service_and_every_peer():
+    """What benchmarks/peers.py last wrote: nobody left out, nobody ahead of the default audit."""
+    table = json.loads((Path(__file__).parents[1] / "benchmarks/peers.json").read_text())
+    assert not table["missing"] and {"none", "purifier_keep_label", "imitation"} <= set(
+        table["services"]
+    )
+    assert len(table["services"]) == 7 and len(table["peers"]) == 10
+    for service in table["services"].values():
+        assert len(service["seeds"]) == 3
+        for row in service["seeds"]:
+            assert set(table["peers"]) <= set(row["attacks"])
+        for peer in service["differences"]["chosen, accuracy"]["peers"].values():
+            assert peer["ahead"] > -2 * peer["standard_error"]
