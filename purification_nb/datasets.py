@@ -61,7 +61,9 @@ def digits(
     from sklearn.datasets import load_digits
 
     scans = load_digits()
-    return split_records(Records(scans.images / 16, scans.target, 10), seed, "digits")
+    return split_records(
+        Records((scans.images / 16).astype(np.float32), scans.target, 10), seed, "digits"
+    )
 
 
 # %% ../nbs/23_datasets.ipynb #23b4c1b7
