@@ -263,7 +263,7 @@ class Records:
 
     def __post_init__(self) -> None:
         x = _checked_records(self.x)
-        if self.k is None or np.ndim(self.k) == 0 and not hasattr(self.k, "classes_"):
+        if self.k is None or np.isscalar(self.k):
             y, k = check_labels(self.y, self.k)
         else:
             y, k = encode_labels(self.y, self.k), len(classes_of(self.k))

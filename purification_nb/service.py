@@ -47,6 +47,7 @@ from .trained import (
     function_scores,
     network_scores,
     not_a_model,
+    with_own_labels,
 )
 
 
@@ -243,7 +244,7 @@ class Trained:
     def __call__(self, d1: Records, d2: Records, seed: int) -> Predictor:
         predictor = as_predictor(self.model, d1.k, self.answers, self.batch_size)
         sample = np.linspace(0, len(d1) - 1, min(len(d1), 1000)).astype(int)
-        check_class_order(predictor.answer(d1[sample]))
+        check_class_order(with_own_labels(self.model, predictor.answer(d1[sample])))
         return predictor
 
     def __repr__(self) -> str:

@@ -9,13 +9,16 @@ __all__ = [
     "estimator_scores",
     "function_scores",
     "not_a_model",
+    "with_own_labels",
     "check_class_order",
 ]
 
 # %% ../nbs/02_service.ipynb #f7a9fd88
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +29,7 @@ from scipy.special import expit
 from scipy.stats import binomtest
 from torch import nn
 
-from .records import ONE_OUTPUT, InputError, Scored
+from .records import ONE_OUTPUT, InputError, Scored, encode_labels
 from .tables import as_array, described
 
 
@@ -478,6 +481,42 @@ def _is_exchanged(cycle: list[int], stands_for: np.ndarray, scored: Scored) -> b
 
 
 # %% ../nbs/02_service.ipynb #f3a33312
+def with_own_labels(
+    model: Any,  # any trained model
+    scored: Scored,  # what it answers to some records, with the records
+) -> Scored:
+    """The answers, or the labels that an estimator predicts where these are others; a warning says so.
+
+    Platt's scaling inside `SVC(probability=True)` may contradict the support vector machine, and a
+    tuned threshold is meant to.
+
+    Parameters
+    ----------
+    model : Any
+        any trained model
+    scored : Scored
+        what it answers to some records, with the records
+    """
+    known = getattr(model, "classes_", None)
+    if isinstance(model, nn.Module) or known is None or not hasattr(model, "predict"):
+        return scored
+    try:
+        said = np.asarray(model.predict(_table_for(model, scored.x))).reshape(-1)
+        places = _class_of_each_column(model, scored.k)
+        own = places[encode_labels(said, known)]
+    except Exception:  # the audit asks predict_proba alone
+        return scored
+    if (differ := int((own != scored.scores.argmax(1)).sum())) == 0:
+        return scored
+    warnings.warn(
+        f"{differ} of {len(own)} labels that {type(model).__name__}.predict gives are not the ones"
+        " that predict_proba holds for the likeliest: accuracies are those of the scores, which are"
+        " what is published and audited",
+        stacklevel=2,
+    )
+    return replace(scored, scores=np.eye(scored.k)[own])
+
+
 def check_class_order(
     scored: Scored,  # of records the model should know well, its training set say
 ) -> None:
