@@ -215,7 +215,8 @@ def as_predictor(
         return Predictor(partial(network_scores, model, answers, batch_size, k=k), k)
     if hasattr(model, "predict_proba"):
         return Predictor(partial(estimator_scores, model, k, answers=answers), k)
-    if not callable(model) or hasattr(model, "predict"):
+    exported = type(model).__name__ == "ExportedProgram"
+    if not callable(model) or hasattr(model, "predict") or exported:
         raise InputError(not_a_model(model))
     return Predictor(partial(function_scores, model, k, answers), k)
 
@@ -321,18 +322,23 @@ def made_by(
     """
     try:
         made = target(d1, d2, seed)
-    except InputError:
-        raise
+        return made if isinstance(made, Predictor) else as_predictor(made, d1.k)
     except Exception as error:
-        if type(target).__module__.startswith("purification_nb."):
+        # what a model of the library's raises is meant for people, or else is a mistake of ours
+        if isinstance(target, Trained) or type(target).__module__.startswith("purification_nb."):
             raise
         name = getattr(target, "__name__", type(target).__name__)
         raise InputError(
             f"{name} was taken for a target, called with D1, D2 and a seed, and fails:"
-            f" {type(error).__name__}: {error} (if it is a trained model, hand over a function of"
-            f" records alone: lambda x: {name}(x, ...))"
+            f" {_first_line(error)} (if it is a trained model, hand over a function of records"
+            f" alone: lambda x: {name}(x, ...))"
         ) from error
-    return made if isinstance(made, Predictor) else as_predictor(made, d1.k)
+
+
+def _first_line(error: Exception) -> str:
+    "What an error says first, with its kind where it is none of ours."
+    said = (str(error).strip().splitlines() or [""])[0]
+    return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"
 
 
 # %% ../nbs/02_service.ipynb #41d2fb4b

@@ -239,8 +239,8 @@ def _bytes_of_numbers(rows: np.ndarray) -> list[bytes]:
     if rows.dtype == np.float32:
         return [row.tobytes() for row in single]
     double = rows.astype(np.float64) + 0.0
-    fits: np.ndarray = np.all((single == double) | np.isnan(double), axis=1)
     whole: np.ndarray = np.all(_is_exact(double, rows), axis=1)
+    fits: np.ndarray = whole & np.all((single == double) | np.isnan(double), axis=1)
     return [
         one.tobytes() if small else two.tobytes() if exact else b"whole" + own.tobytes()
         for one, two, own, small, exact in zip(single, double, rows, fits, whole, strict=True)
