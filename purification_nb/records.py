@@ -11,7 +11,6 @@ __all__ = [
     "refused",
     "as_floats",
     "for_network",
-    "as_records",
     "value_range",
     "Records",
     "check_labels",
@@ -32,9 +31,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .tables import (
+    are_pictures_in_bytes,
     as_array,
     described,
-    in_form_of,
+    floats_if_numbers,
     is_frame,
     is_sparse,
     joined_rows,
@@ -75,11 +75,6 @@ def refused(
 
 
 # %% ../nbs/01_records.ipynb #c9bb0309
-def _are_bytes(x: Any) -> bool:
-    "Whether these are pictures kept as bytes."
-    return getattr(x, "dtype", None) == np.uint8 and x.ndim >= 3
-
-
 def as_floats(
     x: Any,  # (n, ...) records
 ) -> np.ndarray:  # pictures as float32 from 0 to 1; other numbers in single or double precision
@@ -97,7 +92,7 @@ def as_floats(
     np.ndarray
         pictures as float32 from 0 to 1; other numbers in single or double precision
     """
-    if _are_bytes(x):
+    if are_pictures_in_bytes(x):
         return x / np.float32(255)
     values = as_array(x)
     if values is None:
@@ -128,7 +123,7 @@ def for_network(
     np.ndarray
         (n, ...) float32; bytes of pictures stay bytes, which `fit` makes shares of
     """
-    if _are_bytes(x):
+    if are_pictures_in_bytes(x):
         return x
     values = np.asarray(as_floats(x), np.float32)
     if np.isnan(values).any():
@@ -138,22 +133,6 @@ def for_network(
             " that fills them itself, as a scikit-learn pipeline with an imputer"
         )
     return values
-
-
-def as_records(
-    values: np.ndarray,  # (n, ...) numbers, as `as_floats` gives them
-    x: Any,  # (n, ...) the records they were made from
-) -> Any:
-    """Numbers back in the form, type and scale of records, to ask a service about.
-
-    Parameters
-    ----------
-    values : np.ndarray
-        (n, ...) numbers, as `as_floats` gives them
-    x : Any
-        (n, ...) the records they were made from
-    """
-    return in_form_of(values * 255 if _are_bytes(x) else values, x)
 
 
 def value_range(
@@ -171,7 +150,7 @@ def value_range(
     tuple[float, float]
         (smallest, largest) value a network sees
     """
-    if _are_bytes(x):
+    if are_pictures_in_bytes(x):
         return 0.0, 1.0
     values = as_floats(x)
     return float(values.min()), float(values.max())
@@ -194,7 +173,7 @@ def _checked_records(x: Any) -> Any:
     except (ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"these records make no table: {error}") from error
     if values.dtype == object:
-        values = _as_numbers_if_they_are(values)
+        values = floats_if_numbers(values)
     if values.dtype.kind in "biuf":
         return _refuse_infinite(values, values)
     return _checked_texts(x, values)
@@ -205,16 +184,6 @@ def _refuse_infinite(x: Any, values: np.ndarray) -> Any:
     if values.dtype.kind == "f" and np.isinf(values).any():
         raise InputError("the records hold infinite values: hand over NaN where one is missing")
     return x
-
-
-def _as_numbers_if_they_are(values: np.ndarray) -> np.ndarray:
-    "An array of Python's numbers as one of floats; others stay as they are."
-    if any(isinstance(value, (str, bytes)) for value in values.ravel()):
-        return values
-    try:
-        return values.astype(np.float64)
-    except (ValueError, TypeError):
-        return values
 
 
 def _checked_texts(x: Any, values: np.ndarray) -> np.ndarray:
@@ -263,7 +232,7 @@ class Records:
 
     def __post_init__(self) -> None:
         x = _checked_records(self.x)
-        if self.k is None or np.isscalar(self.k):
+        if self.k is None or isinstance(self.k, (int, float, np.number)):
             y, k = check_labels(self.y, self.k)
         else:
             y, k = encode_labels(self.y, self.k), len(classes_of(self.k))

@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .network_answers import ANSWERS, network_scores
 from .records import (
     InputError,
     Records,
@@ -41,11 +42,9 @@ from .records import (
     for_network,
 )
 from .trained import (
-    ANSWERS,
     check_class_order,
     estimator_scores,
     function_scores,
-    network_scores,
     not_a_model,
     with_own_labels,
 )

@@ -4,12 +4,15 @@
 # %% auto #0
 __all__ = [
     "is_frame",
+    "are_pictures_in_bytes",
     "is_sparse",
     "rows_of",
     "joined_rows",
     "is_number_table",
     "as_array",
     "in_form_of",
+    "as_records",
+    "floats_if_numbers",
     "are_row_numbers",
     "described",
     "row_bytes",
@@ -27,6 +30,11 @@ from scipy import sparse
 def is_frame(x: Any) -> bool:
     "Whether this is a pandas DataFrame or Series."
     return hasattr(x, "iloc")
+
+
+def are_pictures_in_bytes(x: Any) -> bool:
+    "Whether these are pictures kept as bytes, 0 to 255."
+    return getattr(x, "dtype", None) == np.uint8 and x.ndim >= 3
 
 
 def is_sparse(x: Any) -> bool:
@@ -154,6 +162,40 @@ def in_form_of(
     return made.set_axis(x.columns, axis=1)
 
 
+def as_records(
+    values: np.ndarray,  # (n, ...) numbers, as `records.as_floats` gives them
+    x: Any,  # (n, ...) the records they were made from
+) -> Any:
+    """Numbers back in the form, type and scale of records, to ask a service about.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        (n, ...) numbers, as `records.as_floats` gives them
+    x : Any
+        (n, ...) the records they were made from
+    """
+    return in_form_of(values * 255 if are_pictures_in_bytes(x) else values, x)
+
+
+def floats_if_numbers(
+    values: np.ndarray,  # of Python's objects
+) -> np.ndarray:
+    """An array of Python's numbers as one of floats; others stay as they are.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        of Python's objects
+    """
+    if any(isinstance(value, (str, bytes)) for value in values.ravel()):
+        return values
+    try:
+        return values.astype(np.float64)
+    except (ValueError, TypeError):
+        return values
+
+
 def _as_type(values: np.ndarray, dtype: Any) -> Any:
     "Numbers in this type."
     if dtype.kind == "b":
@@ -227,7 +269,7 @@ def row_bytes(
     rows = np.ascontiguousarray(np.reshape(x, (len(x), -1)))
     if x.dtype.kind not in "biuf":
         return [repr(row.tolist()).encode() for row in rows]
-    if x.dtype == np.uint8 and x.ndim >= 3:  # pictures
+    if are_pictures_in_bytes(x):
         return [row.tobytes() for row in rows]
     return _bytes_of_numbers(rows)
 

@@ -3,9 +3,6 @@
 
 # %% auto #0
 __all__ = [
-    "ANSWERS",
-    "two_columns",
-    "network_scores",
     "estimator_scores",
     "function_scores",
     "not_a_model",
@@ -13,11 +10,9 @@ __all__ = [
     "check_class_order",
 ]
 
-# %% ../nbs/02_service.ipynb #f7a9fd88
+# %% ../nbs/02_service.ipynb #30a1e350
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -25,252 +20,11 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.optimize import linear_sum_assignment
-from scipy.special import expit
 from scipy.stats import binomtest
 from torch import nn
 
+from .network_answers import failure_of, two_columns
 from .records import ONE_OUTPUT, InputError, Scored, encode_labels
-from .tables import as_array, described
-
-
-# %% ../nbs/02_service.ipynb #022f0535
-def _failed(what: str, x: Any, error: Exception) -> InputError:
-    "That a model fails on records, and the first line of what it says."
-    lines = str(error).strip().splitlines() or [""]
-    said = f"{type(error).__name__}: {lines[0]}".removesuffix(": ")
-    return InputError(f"{what} fails on {described(x)}: {said}")
-
-
-def _tensor_of(x: Any) -> torch.Tensor:
-    "Records as one tensor, in their own type."
-    values = as_array(x)
-    if values is None:
-        raise InputError(
-            f"a network is asked about numbers, and here is {described(x)}: hand over a function"
-            " that makes tensors of it and asks the network"
-        )
-    if values.dtype.kind == "u" and values.dtype.itemsize > 1:
-        values = values.astype(np.int64)
-    return torch.tensor(np.ascontiguousarray(values))
-
-
-def _types_to_ask_in(network: nn.Module, records: torch.Tensor) -> list[torch.dtype]:
-    "In which types of number a network may take records, the likeliest first."
-    own = [w.dtype for w in network.parameters() if w.is_floating_point()][:1]
-    if records.is_floating_point() and own:
-        return own
-    # bytes and whole numbers as they are, for embeddings and for networks that scale bytes
-    types = [records.dtype, *(own or [torch.float32])]
-    return types if types[0] != types[1] else types[:1]
-
-
-# %% ../nbs/02_service.ipynb #96404dc3
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[bool]:
-    """Every part of a network in evaluation mode, and then in the mode it was in.
-
-    False where it has no modes: `torch.export` writes one of them into the graph.
-    """
-    modes = [(part, part.training) for part in network.modules() if hasattr(part, "training")]
-    try:
-        network.eval()
-    except NotImplementedError:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        for part, mode in modes:
-            part.training = mode
-
-
-def _answers_of(network: nn.Module, batch_size: int, x: Any) -> list:
-    "What a network answers to each batch, asked in the first type of number that it takes."
-    weights = list(network.parameters())
-    if any(weight.is_meta for weight in weights):
-        raise InputError(
-            "the weights of this network are on the device 'meta', where they have shapes and no"
-            " values: load them first, load_state_dict(..., assign=True)"
-        )
-    records, failure = _tensor_of(x), None
-    device = weights[0].device if weights else records.device
-    with _evaluating(network) as has_modes:
-        for dtype in _types_to_ask_in(network, records):
-            parts = [part.to(device, dtype) for part in records.split(batch_size)]
-            try:
-                answers = [network(part) for part in parts]
-                again = answers[0] if has_modes else network(parts[0])
-            except Exception as error:
-                failure = error
-                continue
-            return _unless_random(answers, again)
-    assert failure is not None
-    raise _failed("the network", x, failure) from failure
-
-
-def _unless_random(answers: list, again: Any) -> list:
-    "The answers, unless the first batch is answered otherwise the second time."
-    first, second = answers[0], again
-    if first is not second and isinstance(first, torch.Tensor) and not first.equal(second):
-        raise InputError(
-            "this network answers the same question differently each time and cannot be set to"
-            " evaluation mode: was it exported while in training mode? Export it after .eval()"
-        )
-    return answers
-
-
-# %% ../nbs/02_service.ipynb #04213e52
-# What a model may answer with, and the fields of a larger answer that are called so.
-ANSWERS = {
-    "logits": ("logits",),
-    "scores": ("scores", "probabilities", "probs"),
-    "sigmoid": ("scores", "probabilities", "probs"),
-    "logit": ("logits", "logit"),
-}
-
-
-def _tensor_in(said: Any, answers: str, k: int | None) -> torch.Tensor:
-    "The tensor that is meant in what a network answers to a batch."
-    if isinstance(said, torch.Tensor):
-        return said
-    held = said if isinstance(said, Mapping) else getattr(said, "__dict__", {})
-    for name in ANSWERS[answers]:
-        if isinstance(held.get(name), torch.Tensor):
-            return held[name]
-    parts = list(said) if isinstance(said, (tuple, list)) else list(held.values())
-    one_number = answers in ("sigmoid", "logit")
-    wanted = [
-        part
-        for part in parts
-        if isinstance(part, torch.Tensor)
-        and (part.ndim == 1 if one_number and part.ndim < 2 else part.ndim == 2)
-        and (k is None or part.ndim == 1 or part.shape[1] == (1 if one_number else k))
-    ]
-    if len(wanted) == 1:
-        return wanted[0]
-    raise InputError(
-        f"this network answers with a {type(said).__name__} in which {len(wanted)} tensors could"
-        " be meant, and it must answer with one row a record and one column a class: hand over a"
-        " module or a function that returns the right one"
-    )
-
-
-def _refuse_other_shapes(parts: list[torch.Tensor], n: int) -> None:
-    "Raise `InputError` unless there is one row a record."
-    if any(part.ndim not in (1, 2) for part in parts) or sum(map(len, parts)) != n:
-        raise InputError(
-            "the network must answer a batch with one tensor, one row a record and one column a"
-            f" class; it answers {n} records with {[tuple(part.shape) for part in parts][:3]}"
-        )
-
-
-# %% ../nbs/02_service.ipynb #d020e775
-def two_columns(
-    numbers: np.ndarray,  # (n,) or (n, 1): what a model of two classes says of class 1
-    answers: str,  # "sigmoid": its probability; "logit": its log-odds
-    k: int | None,  # classes of the records
-) -> np.ndarray:  # (n, 2) float64
-    """One number a record as scores of two classes.
-
-    Raises `InputError` where there are more classes, more columns, or the numbers seem to be of the
-    other kind.
-
-    Parameters
-    ----------
-    numbers : np.ndarray
-        (n,) or (n, 1): what a model of two classes says of class 1
-    answers : str
-        "sigmoid": its probability; "logit": its log-odds
-    k : int | None
-        classes of the records
-
-    Returns
-    -------
-    np.ndarray
-        (n, 2) float64
-    """
-    values = np.asarray(numbers, np.float64)
-    if values.size != len(values) or k not in (None, 2):
-        raise InputError(
-            f"answers={answers!r} is for two classes and one number a record, and these answers"
-            f" have shape {values.shape} for {k} classes"
-        )
-    values = values.reshape(-1)
-    within = values.min() >= 0 and values.max() <= 1
-    if answers == "sigmoid":
-        if not within and not np.isnan(values).any():
-            raise InputError(
-                f"these numbers reach from {values.min():.3g} to {values.max():.3g}, so they are no"
-                " probabilities: say answers='logit' if they are log-odds"
-            )
-        return np.stack([1 - values, values], 1)
-    if within and len(values) >= 20:
-        raise InputError(
-            f"all {len(values)} answers lie between 0 and 1: they look like probabilities, so say"
-            " answers='sigmoid'"
-        )
-    return np.stack([expit(-values), expit(values)], 1)
-
-
-# %% ../nbs/02_service.ipynb #823ba30d
-def _looks_like_scores(answers: torch.Tensor) -> bool:
-    "Rows of numbers from 0 that sum to 1."
-    return bool(answers.min() >= 0) and bool(((answers.sum(1) - 1).abs() < 1e-3).all())
-
-
-@torch.inference_mode()
-def network_scores(
-    network: nn.Module,  # a trained one
-    answers: str,  # what it answers with, see `ANSWERS`
-    batch_size: int,  # records it is asked about at a time
-    x: Any,  # (n, ...) records
-    k: int | None = None,  # number of classes, where known
-) -> np.ndarray:  # (n, k) float64
-    """The scores of a network; logits go through a softmax.
-
-    Raises `InputError` where it fails on the records, answers with something that is not one row a
-    record, or where its logits are no logits: a softmax or sigmoids come last already.
-
-    Parameters
-    ----------
-    network : nn.Module
-        a trained one
-    answers : str
-        what it answers with, see `ANSWERS`
-    batch_size : int
-        records it is asked about at a time
-    x : Any
-        (n, ...) records
-    k : int | None
-        number of classes, where known
-
-    Returns
-    -------
-    np.ndarray
-        (n, k) float64
-    """
-    parts = [_tensor_in(part, answers, k) for part in _answers_of(network, batch_size, x)]
-    _refuse_other_shapes(parts, x.shape[0])
-    raw = torch.cat(parts).double().cpu()
-    if answers in ("sigmoid", "logit"):
-        return two_columns(raw.numpy(), answers, k)
-    if raw.numel() == len(raw):
-        raise InputError(f"this network answers with one number a record: {ONE_OUTPUT}")
-    if answers == "scores":
-        return raw.numpy()
-    if _looks_like_scores(raw):
-        raise InputError(
-            "this network seems to end in a softmax already, and a second one would flatten its"
-            " scores: say answers='scores', or better hand over the network without its last layer,"
-            " which keeps more digits"
-        )
-    if raw.min() >= 0 and raw.max() <= 1:
-        raise InputError(
-            "all answers of this network lie between 0 and 1 and do not sum to 1: they look like"
-            " sigmoids, one yes or no a class; an audit needs one label a record, and scores that"
-            " share out 1 among the classes"
-        )
-    return raw.softmax(1).numpy()
 
 
 # %% ../nbs/02_service.ipynb #c22cb1ab
@@ -343,7 +97,7 @@ def estimator_scores(
     except NotFittedError as error:
         raise InputError(f"this {name} is not fitted yet") from error
     except Exception as error:
-        raise _failed(f"this {name}", table, error) from error
+        raise failure_of(f"this {name}", table, error) from error
     if answers in ("sigmoid", "logit"):
         return two_columns(said, answers, k)
     columns = _class_of_each_column(estimator, k)
@@ -390,7 +144,7 @@ def function_scores(
     except InputError:
         raise
     except Exception as error:
-        wrapped = _failed(f"{name}, taken for a trained model,", x, error)
+        wrapped = failure_of(f"{name}, taken for a trained model,", x, error)
         raise InputError(f"{wrapped}{_IF_IT_TRAINS}") from error
     if isinstance(said, torch.Tensor):
         said = said.detach().cpu().double().numpy()
@@ -485,7 +239,7 @@ def with_own_labels(
     model: Any,  # any trained model
     scored: Scored,  # what it answers to some records, with the records
 ) -> Scored:
-    """The answers, or the labels that an estimator predicts where these are others; a warning says so.
+    """The answers, or what an estimator predicts where that differs; then a warning says so.
 
     Platt's scaling inside `SVC(probability=True)` may contradict the support vector machine, and a
     tuned threshold is meant to.

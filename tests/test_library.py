@@ -18,7 +18,7 @@ LIBRARY = ROOT / "purification_nb"
 FLOORS = [
     {"tables", "records", "repeats", "splits", "scores", "scale", "files"},
     {"networks", "training", "checkpoints", "cache", "downloads", "faces", "datasets"},
-    {"service", "trained", "targets"},
+    {"service", "trained", "network_answers", "targets"},
     {"adversary", "intervals", "evaluation", "controls", "epsilon"},
     {"attacks"},
     {"defences"},

@@ -17,9 +17,9 @@ import numpy as np
 from scipy.ndimage import shift
 
 from ..adversary import Attack, Knowledge, ThreatCard, best_threshold
-from ..records import InputError, Scored, as_floats, as_records
+from ..records import InputError, Scored, as_floats
 from ..scores import confidence
-from ..tables import are_row_numbers, row_bytes, rows_of
+from ..tables import are_row_numbers, as_records, row_bytes, rows_of
 
 
 # %% ../../nbs/12_repeated_queries.ipynb #fbd9eef3

@@ -31,10 +31,11 @@ from ..attacks.shadows import (
 )
 from ..cache import one_thread
 from ..networks import mlp
-from ..records import InputError, Records, Scored, as_floats, as_records, join
+from ..records import InputError, Records, Scored, join
 from ..service import Recipe
-from ..tables import are_row_numbers, described, is_frame, rows_of
+from ..tables import rows_of
 from ..training import adam, fit, minimise, seeded
+from .encoding import random_records
 from .membership import BoostedTrees
 
 
@@ -223,18 +224,7 @@ def _top_decile_of_random_queries(knowledge: Knowledge) -> float:
             "not applicable: random records need the shape of the service's records, and here"
             " are only scores"
         )
-    records = knowledge.members.x
-    if is_frame(records) or are_row_numbers(records):
-        raise InputError(
-            "not applicable: random records are drawn between the smallest and the largest number"
-            f" of each feature, and these are {described(records)}"
-        )
-    x = as_floats(records)
-    rng = np.random.default_rng(knowledge.seed)
-    shape = (1000, *x.shape[1:])
-    low, high = np.nanmin(x, 0), np.nanmax(x, 0)
-    drawn = rng.integers(0, 2, shape) if np.isin(x, (0, 1)).all() else rng.random(shape)
-    answers = knowledge.query(as_records(low + (high - low) * drawn, records))
+    answers = knowledge.query(random_records(knowledge.members.x, 1000, knowledge.seed))
     return float(np.quantile(answers.max(1), 0.9))
 
 
