@@ -6,9 +6,6 @@
 __all__ = [
     "ONE_OUTPUT",
     "Labelled",
-    "InputError",
-    "DataUnavailable",
-    "refused",
     "as_floats",
     "for_network",
     "value_range",
@@ -23,13 +20,15 @@ __all__ = [
 
 # %% ../nbs/01_records.ipynb #e0e6b80c
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .errors import DataUnavailable as DataUnavailable
+from .errors import InputError
+from .errors import refused as refused
 from .tables import (
     are_pictures_in_bytes,
     as_array,
@@ -40,38 +39,6 @@ from .tables import (
     joined_rows,
     rows_of,
 )
-
-
-# %% ../nbs/01_records.ipynb #0f6a6daf
-class InputError(ValueError):
-    "What was handed over cannot be used; the message names the likely mistake."
-
-
-class DataUnavailable(InputError):
-    "A data set is neither in the data folder nor downloadable from here."
-
-
-# %% ../nbs/01_records.ipynb #a745861c
-def refused(
-    call: Callable[[], object],  # should raise `InputError`
-) -> str:  # the message of the error
-    """The message with which `call` is refused; an AssertionError if it is accepted.
-
-    Parameters
-    ----------
-    call : Callable[[], object]
-        should raise `InputError`
-
-    Returns
-    -------
-    str
-        the message of the error
-    """
-    try:
-        call()
-    except InputError as error:
-        return str(error)
-    raise AssertionError("this should have been refused")
 
 
 # %% ../nbs/01_records.ipynb #c9bb0309
