@@ -279,14 +279,22 @@ def _bytes_of_numbers(rows: np.ndarray) -> list[bytes]:
     with np.errstate(over="ignore"):
         single = rows.astype(np.float32) + np.float32(0)  # makes -0 and 0 the same
     if rows.dtype == np.float32:
-        return [row.tobytes() for row in single]
+        return _cut(single)
     double = rows.astype(np.float64) + 0.0
     whole: np.ndarray = np.all(_is_exact(double, rows), axis=1)
     fits: np.ndarray = whole & np.all((single == double) | np.isnan(double), axis=1)
-    return [
-        one.tobytes() if small else two.tobytes() if exact else b"whole" + own.tobytes()
-        for one, two, own, small, exact in zip(single, double, rows, fits, whole, strict=True)
-    ]
+    found = _cut(single if fits.all() else double)
+    for i in [] if fits.all() else np.flatnonzero(fits):
+        found[i] = single[i].tobytes()
+    for i in np.flatnonzero(~whole):
+        found[i] = b"whole" + rows[i].tobytes()
+    return found
+
+
+def _cut(table: np.ndarray) -> list[bytes]:
+    "The bytes of each row."
+    width, held = table.itemsize * table.shape[1], table.tobytes()
+    return [held[i * width : (i + 1) * width] for i in range(len(table))]
 
 
 def _is_exact(double: np.ndarray, values: np.ndarray) -> np.ndarray:
