@@ -54,6 +54,7 @@ def _tensor_of(x: Any) -> torch.Tensor:
     return torch.tensor(np.ascontiguousarray(values))
 
 
+# %% ../nbs/02_service.ipynb #bf041c3f
 def _types_to_ask_in(network: nn.Module, records: torch.Tensor) -> list[torch.dtype]:
     "In which types of number a network may take records, the likeliest first."
     own = [w.dtype for w in network.parameters() if w.is_floating_point()][:1]
@@ -84,6 +85,7 @@ def _evaluating(network: nn.Module) -> Iterator[bool]:
             part.training = mode
 
 
+# %% ../nbs/02_service.ipynb #2be18903
 def _answers_of(network: nn.Module, batch_size: int, x: Any) -> list:
     "What a network answers to each batch, asked in the first type of number that it takes."
     weights = list(network.parameters())
@@ -108,6 +110,7 @@ def _answers_of(network: nn.Module, batch_size: int, x: Any) -> list:
     raise failure_of("the network", x, failure) from failure
 
 
+# %% ../nbs/02_service.ipynb #a202643b
 def _unless_random(answers: list, again: Any) -> list:
     "The answers, unless the first batch is answered otherwise the second time."
     first, second = answers[0], again
@@ -129,6 +132,7 @@ ANSWERS = {
 }
 
 
+# %% ../nbs/02_service.ipynb #7ab3f665
 def _tensor_in(said: Any, answers: str, k: int | None) -> torch.Tensor:
     "The tensor that is meant in what a network answers to a batch."
     if isinstance(said, torch.Tensor):
@@ -155,6 +159,7 @@ def _tensor_in(said: Any, answers: str, k: int | None) -> torch.Tensor:
     )
 
 
+# %% ../nbs/02_service.ipynb #df8ffcff
 def _refuse_other_shapes(parts: list[torch.Tensor], n: int) -> None:
     "Raise `InputError` unless there is one row a record."
     if any(part.ndim not in (1, 2) for part in parts) or sum(map(len, parts)) != n:
@@ -218,6 +223,7 @@ def _looks_like_scores(answers: torch.Tensor) -> bool:
     return bool(answers.min() >= 0) and bool(((answers.sum(1) - 1).abs() < 1e-3).all())
 
 
+# %% ../nbs/02_service.ipynb #8d96f402
 @torch.inference_mode()
 def network_scores(
     network: nn.Module,  # a trained one

@@ -73,6 +73,7 @@ def as_floats(
     return single if (single == values).all() else values.astype(np.float64)
 
 
+# %% ../nbs/01_records.ipynb #6a7f0786
 def for_network(
     x: Any,  # (n, ...) records
 ) -> np.ndarray:  # (n, ...) float32; bytes of pictures stay bytes, which `fit` makes shares of
@@ -153,6 +154,7 @@ def _refuse_infinite(x: Any, values: np.ndarray) -> Any:
     return x
 
 
+# %% ../nbs/01_records.ipynb #3a9f9ef1
 def _checked_texts(x: Any, values: np.ndarray) -> np.ndarray:
     "An array of texts, or of texts and numbers, if it was handed over as such."
     plain_list = not isinstance(x, np.ndarray)
@@ -223,6 +225,7 @@ class Records:
         return f"Records({len(self)} of shape {self.x.shape[1:]}, {self.k} classes)"
 
 
+# %% ../nbs/01_records.ipynb #a9237eb8
 def _checked_groups(groups: np.ndarray | None, n: int) -> np.ndarray | None:
     "The groups of n records as a table, (n, g)."
     if groups is None:
@@ -267,6 +270,7 @@ def check_labels(
     return labels, int(k or labels.max() + 1)
 
 
+# %% ../nbs/01_records.ipynb #c53be2f0
 def _whole_numbers(y: ArrayLike) -> np.ndarray:
     "A vector of labels as int64."
     labels = np.asarray(y)
@@ -314,6 +318,7 @@ def classes_of(
     return known.tolist()
 
 
+# %% ../nbs/01_records.ipynb #ed9354ce
 def encode_labels(
     y: ArrayLike,  # (n,) labels as their owner writes them
     classes: Any,  # in the order of the model's columns; or a fitted model with `classes_`
@@ -405,6 +410,7 @@ def _explain_negative(table: np.ndarray) -> str:
     return _explain_logits(table)
 
 
+# %% ../nbs/01_records.ipynb #b32faadb
 def _explain_sums(table: np.ndarray, total: np.ndarray) -> str:
     "What rows of numbers from 0 whose sums are not 1 seem to be."
     if abs(np.median(total) - 100) < 2:
@@ -437,6 +443,7 @@ def _labels_by_column(y: ArrayLike, scores: Any) -> ArrayLike:
     return y
 
 
+# %% ../nbs/01_records.ipynb #02be9418
 @dataclass(frozen=True, eq=False)
 class Scored:
     """What can be seen of a set from outside: its scores, with the true labels.

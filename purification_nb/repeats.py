@@ -46,6 +46,7 @@ def _log_mean_exponential(steep: float, totals: np.ndarray, share: float) -> flo
     return found
 
 
+# %% ../nbs/01_records.ipynb #084ce179
 def chance_of_sharing(
     first: np.ndarray,  # (n,) names of rows, see `row_names`
     second: np.ndarray,  # (m,) names of others

@@ -164,6 +164,7 @@ class Predictor:
         return f"Predictor({self.k} classes, {map_name})"
 
 
+# %% ../nbs/02_service.ipynb #31649846
 Target = Callable[[Records, Records, int], Predictor]  # (d1, d2, seed) -> Predictor
 
 
@@ -285,6 +286,7 @@ def as_target(
     )
 
 
+# %% ../nbs/02_service.ipynb #23f05cf1
 def _speaks_of_training(signature: inspect.Signature) -> bool:
     "Whether a function names its parameters, or their types, as a target does."
     types = [signature.return_annotation]
@@ -302,6 +304,7 @@ def _can_be_called(signature: inspect.Signature, count: int) -> bool:
     return True
 
 
+# %% ../nbs/02_service.ipynb #62da80d4
 def made_by(
     target: Target,
     d1: Records,  # what to train on

@@ -170,6 +170,7 @@ def _has_twin(part: str, names: dict[str, np.ndarray]) -> np.ndarray:
     return np.isin(names[part], np.concatenate([names[other] for other in others]))
 
 
+# %% ../nbs/01_records.ipynb #cc973c57
 def _set_twins_aside(
     split: Split, names: dict[str, np.ndarray]
 ) -> tuple[dict[str, Records], str | None]:

@@ -88,6 +88,7 @@ def joined_rows(
     return np.concatenate([np.asarray(first), np.asarray(second)])
 
 
+# %% ../nbs/01_records.ipynb #39be82fd
 def _joined_frames(first: Any, second: Any) -> Any:
     "Two frames as one; columns of categories stay so, also where one set lacks some of them."
     import pandas as pd
@@ -140,6 +141,7 @@ def as_array(
     return np.asarray(x)
 
 
+# %% ../nbs/01_records.ipynb #02090342
 def in_form_of(
     values: np.ndarray,  # (n, ...) numbers
     x: Any,  # (n, ...) the records they were made from
@@ -178,6 +180,7 @@ def as_records(
     return in_form_of(values * 255 if are_pictures_in_bytes(x) else values, x)
 
 
+# %% ../nbs/01_records.ipynb #7d6b6326
 def floats_if_numbers(
     values: np.ndarray,  # of Python's objects
 ) -> np.ndarray:
@@ -274,6 +277,7 @@ def row_bytes(
     return _bytes_of_numbers(rows)
 
 
+# %% ../nbs/01_records.ipynb #bd96c7d5
 def _bytes_of_numbers(rows: np.ndarray) -> list[bytes]:
     "In single precision where that holds the row, else in double, else as it is."
     with np.errstate(over="ignore"):
@@ -329,6 +333,7 @@ def _codes_of_column(column: Any) -> np.ndarray:
     return codes if exact.all() else np.where(exact, codes, values.astype(np.uint64))
 
 
+# %% ../nbs/01_records.ipynb #0f77ed3b
 def _bytes_of_sparse(matrix: Any) -> list[bytes]:
     "Of each row the columns that are not 0, and what stands there."
     tidy = sparse.csr_array(matrix, copy=True)

@@ -299,6 +299,7 @@ def _kind_of_data(split: Split) -> str:
     return "photographs" if max(shape[-2:]) <= 40 else "faces"
 
 
+# %% ../nbs/02_service.ipynb #465430e2
 def target_for(
     split: Split,  # its name or the shape of its records decides
 ) -> Target:

@@ -63,6 +63,7 @@ def _table_for(estimator: Any, x: Any) -> Any:
     return table
 
 
+# %% ../nbs/02_service.ipynb #5917cc1c
 def estimator_scores(
     estimator: Any,  # fitted, with predict_proba
     k: int,  # number of classes
@@ -156,6 +157,7 @@ def function_scores(
     return two_columns(said, answers, k) if answers in ("sigmoid", "logit") else said
 
 
+# %% ../nbs/02_service.ipynb #3280fecc
 _IF_IT_TRAINS = (
     " (if it is a target, which trains a model, call its first parameters d1, d2 and seed: lambda"
     " d1, d2, seed: ...)"
@@ -195,6 +197,7 @@ def not_a_model(
     )
 
 
+# %% ../nbs/02_service.ipynb #e997be7c
 def _is_regressor(model: Any) -> bool:
     "Whether scikit-learn, or its name, says so."
     from sklearn.base import is_regressor
@@ -271,6 +274,7 @@ def with_own_labels(
     return replace(scored, scores=np.eye(scored.k)[own])
 
 
+# %% ../nbs/02_service.ipynb #c8805519
 def check_class_order(
     scored: Scored,  # of records the model should know well, its training set say
 ) -> None:
