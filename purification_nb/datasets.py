@@ -37,9 +37,10 @@ import numpy as np
 
 from .downloads import fetch, load_arrays, published
 from .faces import auxiliary_records, celeba, faces, lfw, orl
-from .records import DataUnavailable, InputError, Records, _are_bytes
+from .records import DataUnavailable, InputError, Records
 from .scale import sizes
 from .splits import Split, digit_pairs, split_records, split_sizes
+from .tables import are_pictures_in_bytes
 
 
 # %% ../nbs/23_datasets.ipynb #2fc453f1
@@ -61,7 +62,9 @@ def digits(
     from sklearn.datasets import load_digits
 
     scans = load_digits()
-    return split_records(Records(scans.images / 16, scans.target, 10), seed, "digits")
+    return split_records(
+        Records((scans.images / 16).astype(np.float32), scans.target, 10), seed, "digits"
+    )
 
 
 # %% ../nbs/23_datasets.ipynb #23b4c1b7
@@ -352,7 +355,7 @@ def _as_records_hold_them(x: np.ndarray) -> np.ndarray:
     """Colours first; bytes only where they are used as such."""
     if x.ndim == 4 and x.shape[-1] in (1, 3) and x.shape[1] not in (1, 3):
         x = _channels_first(x)
-    return x.astype(np.float32) if _are_bytes(x) and x.max() < 128 else x
+    return x.astype(np.float32) if are_pictures_in_bytes(x) and x.max() < 128 else x
 
 
 # %% ../nbs/23_datasets.ipynb #da84db2d

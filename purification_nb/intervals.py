@@ -31,6 +31,7 @@ import numpy as np
 from scipy.stats import binom, binomtest, t
 
 from .records import Records, Scored
+from .tables import row_bytes
 
 ROUNDS = 300  # bootstrap resamplings
 
@@ -81,8 +82,7 @@ def origins_of(
         return named_origins(part.groups)
     if part.x is None:
         return _numbers_of([(side, i) for i in range(len(part))])[:, None]
-    rows = np.ascontiguousarray(part.x.reshape(len(part), -1))
-    return _numbers_of([row.tobytes() for row in rows])[:, None]
+    return _numbers_of(row_bytes(part.x))[:, None]
 
 
 # %% ../nbs/10_evaluation.ipynb #c318a364

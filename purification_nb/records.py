@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = [
+    "ONE_OUTPUT",
     "Labelled",
-    "InputError",
-    "DataUnavailable",
-    "refused",
     "as_floats",
+    "for_network",
     "value_range",
     "Records",
     "check_labels",
+    "classes_of",
+    "encode_labels",
     "check_scores",
     "Scored",
     "join",
@@ -19,91 +20,97 @@ __all__ = [
 
 # %% ../nbs/01_records.ipynb #e0e6b80c
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-
-# %% ../nbs/01_records.ipynb #0f6a6daf
-class InputError(ValueError):
-    "What was handed over cannot be used; the message names the likely mistake."
-
-
-class DataUnavailable(InputError):
-    "A data set is neither in the data folder nor downloadable from here."
-
-
-# %% ../nbs/01_records.ipynb #a745861c
-def refused(
-    call: Callable[[], object],  # should raise `InputError`
-) -> str:  # the message of the error
-    """The message with which `call` is refused; an AssertionError if it is accepted.
-
-    Parameters
-    ----------
-    call : Callable[[], object]
-        should raise `InputError`
-
-    Returns
-    -------
-    str
-        the message of the error
-    """
-    try:
-        call()
-    except InputError as error:
-        return str(error)
-    raise AssertionError("this should have been refused")
+from .errors import DataUnavailable as DataUnavailable
+from .errors import InputError
+from .errors import refused as refused
+from .tables import (
+    are_pictures_in_bytes,
+    as_array,
+    described,
+    floats_if_numbers,
+    is_frame,
+    is_sparse,
+    joined_rows,
+    rows_of,
+)
 
 
 # %% ../nbs/01_records.ipynb #c9bb0309
-def _are_bytes(x: Any) -> bool:
-    "Whether these are pictures kept as bytes."
-    return getattr(x, "dtype", None) == np.uint8 and x.ndim >= 3
-
-
-def _as_numbers(x: ArrayLike) -> np.ndarray:
-    "Float32, or what to do about a table that holds text."
-    try:
-        return np.asarray(x, np.float32)
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"the records hold something that is no number ({error}): encode text columns first,"
-            " say with sklearn.preprocessing.OrdinalEncoder, and if the model wants the text"
-            " itself, hand it over as a function that decodes: lambda x:"
-            " model.predict_proba(decoded(x))"
-        ) from error
-
-
 def as_floats(
-    x: np.ndarray,  # (n, ...) records
-) -> np.ndarray:  # pictures as float32 from 0 to 1; anything else as it is
-    """What records are to a network: bytes of pictures as shares of 255.
+    x: Any,  # (n, ...) records
+) -> np.ndarray:  # pictures as float32 from 0 to 1; other numbers in single or double precision
+    """Records as numbers to compute with: bytes of pictures as shares of 255.
+
+    Raises `InputError` where they are no numbers.
 
     Parameters
     ----------
-    x : np.ndarray
+    x : Any
         (n, ...) records
 
     Returns
     -------
     np.ndarray
-        pictures as float32 from 0 to 1; anything else as it is
+        pictures as float32 from 0 to 1; other numbers in single or double precision
     """
-    return x / np.float32(255) if _are_bytes(x) else x
+    if are_pictures_in_bytes(x):
+        return x / np.float32(255)
+    values = as_array(x)
+    if values is None:
+        raise InputError(
+            "not applicable: this computes on records as numbers, and these are"
+            f" {described(x)}, not all of them numbers in an array"
+        )
+    if values.dtype in (np.float32, np.float64):
+        return values
+    single = values.astype(np.float32)
+    return single if (single == values).all() else values.astype(np.float64)
+
+
+# %% ../nbs/01_records.ipynb #6a7f0786
+def for_network(
+    x: Any,  # (n, ...) records
+) -> np.ndarray:  # (n, ...) float32; bytes of pictures stay bytes, which `fit` makes shares of
+    """Records as a network of this library takes them.
+
+    Raises `InputError` where they are no numbers, or some are missing.
+
+    Parameters
+    ----------
+    x : Any
+        (n, ...) records
+
+    Returns
+    -------
+    np.ndarray
+        (n, ...) float32; bytes of pictures stay bytes, which `fit` makes shares of
+    """
+    if are_pictures_in_bytes(x):
+        return x
+    values = np.asarray(as_floats(x), np.float32)
+    if np.isnan(values).any():
+        raise InputError(
+            "the records hold NaN, and a network of this library takes no missing values: hand"
+            " over a model that does (say HistGradientBoostingClassifier or LightGBM), or one"
+            " that fills them itself, as a scikit-learn pipeline with an imputer"
+        )
+    return values
 
 
 def value_range(
-    x: np.ndarray,  # (n, ...) records
+    x: Any,  # (n, ...) records
 ) -> tuple[float, float]:  # (smallest, largest) value a network sees
     """From where to where the values of records reach; 0 to 1 for bytes of pictures.
 
     Parameters
     ----------
-    x : np.ndarray
+    x : Any
         (n, ...) records
 
     Returns
@@ -111,7 +118,53 @@ def value_range(
     tuple[float, float]
         (smallest, largest) value a network sees
     """
-    return (0.0, 1.0) if _are_bytes(x) else (float(x.min()), float(x.max()))
+    if are_pictures_in_bytes(x):
+        return 0.0, 1.0
+    values = as_floats(x)
+    return float(values.min()), float(values.max())
+
+
+# %% ../nbs/01_records.ipynb #db38803a
+def _checked_records(x: Any) -> Any:
+    "The records in the form they came in, or what to do about something else."
+    if is_frame(x):
+        return x
+    if is_sparse(x):
+        return _refuse_infinite(x.tocsr(), x.data)
+    if hasattr(x, "to_pandas"):
+        raise InputError(
+            f"a {type(x).__module__.split('.')[0]} {type(x).__name__} is no form of records known"
+            " here: hand over x.to_pandas() where your model takes that, or else arrays"
+        )
+    try:
+        values = np.asarray(x)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"these records make no table: {error}") from error
+    if values.dtype == object:
+        values = floats_if_numbers(values)
+    if values.dtype.kind in "biuf":
+        return _refuse_infinite(values, values)
+    return _checked_texts(x, values)
+
+
+def _refuse_infinite(x: Any, values: np.ndarray) -> Any:
+    "The records, unless some are infinite."
+    if values.dtype.kind == "f" and np.isinf(values).any():
+        raise InputError("the records hold infinite values: hand over NaN where one is missing")
+    return x
+
+
+# %% ../nbs/01_records.ipynb #3a9f9ef1
+def _checked_texts(x: Any, values: np.ndarray) -> np.ndarray:
+    "An array of texts, or of texts and numbers, if it was handed over as such."
+    plain_list = not isinstance(x, np.ndarray)
+    if values.dtype.kind not in "OUS" or (plain_list and values.ndim > 1):
+        raise InputError(
+            "the records hold something that is no number: hand the table over as the pandas"
+            " DataFrame that your model was fitted on, Records(x=frame, ...); its columns and"
+            " their types stay as they are"
+        )
+    return values
 
 
 # %% ../nbs/01_records.ipynb #862b216b
@@ -119,36 +172,44 @@ def value_range(
 class Records:
     """A labelled set, Records(x, y, k): what a classifier is trained on or asked about.
 
-    Raises `InputError` where records and labels do not fit together, or are no numbers.
+    Records stay in the form and type they come in: an array of numbers or texts, a pandas
+    DataFrame, a sparse matrix; NaN where a value is missing. Raises `InputError` where records and
+    labels do not fit together.
 
     Parameters
     ----------
-    x : np.ndarray
-        (n, ...) the records, float32; pictures may also be bytes (uint8), see `as_floats`
+    x : Any
+        (n, ...) the records; pictures as floats or as bytes (uint8), see `as_floats`
     y : np.ndarray
-        (n,) labels from 0 to k-1
+        (n,) labels from 0 to k-1, or names of classes where `k` tells their order
     k : int
-        number of classes; inferred from y when absent
+        number of classes, inferred from y when absent; or the classes in the order of a
+        model's columns, its `classes_`, or the model that has them. Always a number once
+        the set is made
     groups : np.ndarray | None
         (n,) or (n, g) ids of what each record stems from
     """
 
-    # (n, ...) the records, float32; pictures may also be bytes (uint8), see `as_floats`
-    x: np.ndarray
-    y: np.ndarray  # (n,) labels from 0 to k-1
-    # always a number once the set is made, so the type says no more
-    k: int = cast(int, None)  # number of classes; inferred from y when absent
+    # (n, ...) the records; pictures as floats or as bytes (uint8), see `as_floats`
+    x: Any
+    # (n,) labels from 0 to k-1, or names of classes where `k` tells their order
+    y: np.ndarray
+    # number of classes, inferred from y when absent; or the classes in the order of a model's
+    # columns, its `classes_`, or the model that has them. Always a number once the set is made
+    k: int = cast(int, None)
     groups: np.ndarray | None = None  # (n,) or (n, g) ids of what each record stems from
 
     def __post_init__(self) -> None:
-        x = self.x if _are_bytes(self.x) else _as_numbers(self.x)
-        y, k = check_labels(self.y, self.k)
-        if len(x) != len(y):
+        x = _checked_records(self.x)
+        if self.k is None or isinstance(self.k, (int, float, np.number)):
+            y, k = check_labels(self.y, self.k)
+        else:
+            y, k = encode_labels(self.y, self.k), len(classes_of(self.k))
+        if x.ndim == 0 or x.shape[0] != len(y):
             raise InputError(
-                f"{len(x)} records but {len(y)} labels: one label is needed for each record"
+                f"{x.shape[0] if x.ndim else 'no'} records but {len(y)} labels: one label is"
+                " needed for each record"
             )
-        if x.dtype != np.uint8 and not np.isfinite(x).all():
-            raise InputError("the records hold NaN or infinite values: fill or drop them first")
         groups = _checked_groups(self.groups, len(y))
         for name, value in dict(x=x, y=y, k=k, groups=groups).items():
             object.__setattr__(self, name, value)
@@ -158,12 +219,13 @@ class Records:
 
     def __getitem__(self, rows: Any) -> "Records":
         groups = None if self.groups is None else self.groups[rows]
-        return replace(self, x=self.x[rows], y=self.y[rows], groups=groups)
+        return replace(self, x=rows_of(self.x, rows), y=self.y[rows], groups=groups)
 
     def __repr__(self) -> str:
         return f"Records({len(self)} of shape {self.x.shape[1:]}, {self.k} classes)"
 
 
+# %% ../nbs/01_records.ipynb #a9237eb8
 def _checked_groups(groups: np.ndarray | None, n: int) -> np.ndarray | None:
     "The groups of n records as a table, (n, g)."
     if groups is None:
@@ -194,6 +256,8 @@ def check_labels(
         (labels as int64, number of classes)
     """
     labels = _whole_numbers(y)
+    if np.asarray(y).dtype == bool:  # no and yes, the order in which every library sorts them
+        k = k or 2
     if labels.min() < 0:
         raise InputError(f"label {labels.min()} is negative; labels run from 0 to k-1")
     if labels.min() == 1 and (k is None or labels.max() == k):
@@ -206,6 +270,7 @@ def check_labels(
     return labels, int(k or labels.max() + 1)
 
 
+# %% ../nbs/01_records.ipynb #c53be2f0
 def _whole_numbers(y: ArrayLike) -> np.ndarray:
     "A vector of labels as int64."
     labels = np.asarray(y)
@@ -215,12 +280,73 @@ def _whole_numbers(y: ArrayLike) -> np.ndarray:
         )
     if len(labels) == 0:
         raise InputError("an empty set: there is not a single record in it")
-    if not np.issubdtype(labels.dtype, np.number) or not np.all(labels == np.floor(labels)):
+    if labels.dtype == object and all(isinstance(one, (int, np.integer)) for one in labels):
+        labels = labels.astype(np.int64)
+    if labels.dtype == bool:
+        return labels.astype(np.int64)
+    if not np.issubdtype(labels.dtype, np.number):
         raise InputError(
-            "labels must be whole numbers; encode names first, say with"
-            " sklearn.preprocessing.LabelEncoder"
+            f"labels must be whole numbers, and these are names, such as {labels[0]!r}: say in"
+            " which order the model's columns stand for them, as in Records(x, y,"
+            " k=model.classes_), or for scores y=encode_labels(y, model.classes_)"
         )
+    if not np.all(labels == np.floor(labels)):
+        raise InputError("labels must be whole numbers, and these have decimals or are missing")
     return labels.astype(np.int64)
+
+
+# %% ../nbs/01_records.ipynb #96e0b655
+def classes_of(
+    model: Any,  # a fitted model with `classes_`, or the classes themselves
+) -> list:
+    """The classes in the order of a model's columns.
+
+    Parameters
+    ----------
+    model : Any
+        a fitted model with `classes_`, or the classes themselves
+    """
+    known = getattr(model, "classes_", model)
+    if isinstance(known, (list, tuple)) and any(np.ndim(one) for one in known):
+        raise InputError(
+            "this model answers several questions at once (classes_ is a list of lists): audit"
+            " one of them"
+        )
+    known = np.asarray(known)
+    if known.ndim != 1 or len(set(known.tolist())) < len(known):
+        raise InputError("classes are a list of different names or numbers, one a column")
+    return known.tolist()
+
+
+# %% ../nbs/01_records.ipynb #ed9354ce
+def encode_labels(
+    y: ArrayLike,  # (n,) labels as their owner writes them
+    classes: Any,  # in the order of the model's columns; or a fitted model with `classes_`
+) -> np.ndarray:  # (n,) int64, from 0
+    """Labels as places in the model's order of classes.
+
+    Raises `InputError` where a label is none of them.
+
+    Parameters
+    ----------
+    y : ArrayLike
+        (n,) labels as their owner writes them
+    classes : Any
+        in the order of the model's columns; or a fitted model with `classes_`
+
+    Returns
+    -------
+    np.ndarray
+        (n,) int64, from 0
+    """
+    place = {name: i for i, name in enumerate(classes_of(classes))}
+    given = np.asarray(y).reshape(-1).tolist()
+    if unknown := sorted({str(one) for one in given if one not in place}):
+        raise InputError(
+            f"the label {unknown[0]!r} is none of the model's {len(place)} classes"
+            f" ({', '.join(map(str, list(place)[:4]))}{', ...' if len(place) > 4 else ''})"
+        )
+    return np.array([place[one] for one in given], np.int64)
 
 
 # %% ../nbs/01_records.ipynb #d80f79b4
@@ -246,12 +372,12 @@ def check_scores(
     if table.ndim != 2:
         raise InputError(
             "scores must be a table, one row a record and one column a class; this has shape"
-            f" {table.shape}"
+            f" {table.shape}" + (f": {ONE_OUTPUT}" if table.ndim == 1 else "")
         )
     if len(table) == 0:
         raise InputError("an empty set: there is not a single row of scores")
     if k is not None and table.shape[1] != k:
-        raise InputError(f"these scores have {table.shape[1]} columns, but there are {k} classes")
+        raise InputError(_explain_columns(table.shape[1], k))
     if not table.min() >= 0:  # which a NaN is not either
         raise InputError(_explain_negative(table))
     total = table @ np.ones(table.shape[1])
@@ -261,6 +387,20 @@ def check_scores(
 
 
 # %% ../nbs/01_records.ipynb #1eddb3d3
+# what to do about a model of two classes that answers with one number
+ONE_OUTPUT = (
+    "where a model answers with one number, say answers='sigmoid' if it is the probability of"
+    " class 1, answers='logit' if its log-odds, to `as_predictor` or `Trained`; or hand over both"
+    " columns, 1 - p and p"
+)
+
+
+def _explain_columns(columns: int, k: int) -> str:
+    "What a wrong number of columns may be."
+    told = f"these scores have {columns} columns, but there are {k} classes"
+    return f"{told}: {ONE_OUTPUT}" if columns == 1 and k == 2 else told
+
+
 def _explain_negative(table: np.ndarray) -> str:
     "What numbers below 0, or NaN, seem to be."
     if np.isnan(table).any():
@@ -270,6 +410,7 @@ def _explain_negative(table: np.ndarray) -> str:
     return _explain_logits(table)
 
 
+# %% ../nbs/01_records.ipynb #b32faadb
 def _explain_sums(table: np.ndarray, total: np.ndarray) -> str:
     "What rows of numbers from 0 whose sums are not 1 seem to be."
     if abs(np.median(total) - 100) < 2:
@@ -295,6 +436,14 @@ def _explain_logits(table: np.ndarray) -> str:
 
 
 # %% ../nbs/01_records.ipynb #eb7f765f
+def _labels_by_column(y: ArrayLike, scores: Any) -> ArrayLike:
+    "Names of classes as places among the names of the scores' columns; numbers as they are."
+    if is_frame(scores) and scores.ndim == 2 and np.asarray(y).dtype.kind in "OUS":
+        return encode_labels(y, scores.columns)
+    return y
+
+
+# %% ../nbs/01_records.ipynb #02be9418
 @dataclass(frozen=True, eq=False)
 class Scored:
     """What can be seen of a set from outside: its scores, with the true labels.
@@ -306,28 +455,28 @@ class Scored:
     scores : np.ndarray
         (n, k) float64, rows sum to 1
     y : np.ndarray
-        (n,) true labels
-    x : np.ndarray
+        (n,) true labels; names of classes where the scores' columns are named so
+    x : Any
         (n, ...) the records, where somebody has them
     groups : np.ndarray | None
         (n, g) as in `Records`
     """
 
     scores: np.ndarray  # (n, k) float64, rows sum to 1
-    y: np.ndarray  # (n,) true labels
+    y: np.ndarray  # (n,) true labels; names of classes where the scores' columns are named so
     # typed as if always there, so that what works on records need not ask each time
-    x: np.ndarray = cast(np.ndarray, None)  # (n, ...) the records, where somebody has them
+    x: Any = None  # (n, ...) the records, where somebody has them
     groups: np.ndarray | None = None  # (n, g) as in `Records`
 
     def __post_init__(self) -> None:
         scores = check_scores(self.scores)
-        y, _ = check_labels(self.y, scores.shape[1])
+        y, _ = check_labels(_labels_by_column(self.y, self.scores), scores.shape[1])
         if len(scores) != len(y):
             raise InputError(f"{len(scores)} rows of scores but {len(y)} labels")
         for name in ("x", "groups"):
             rows = getattr(self, name)
-            if rows is not None and len(rows) != len(y):
-                raise InputError(f"{len(rows)} rows of {name} for {len(y)} rows of scores")
+            if rows is not None and rows.shape[0] != len(y):
+                raise InputError(f"{rows.shape[0]} rows of {name} for {len(y)} rows of scores")
         object.__setattr__(self, "scores", scores)
         object.__setattr__(self, "y", y)
 
@@ -340,7 +489,7 @@ class Scored:
         return len(self.y)
 
     def __getitem__(self, rows: Any) -> "Scored":
-        x = cast(np.ndarray, None) if self.x is None else self.x[rows]
+        x = None if self.x is None else rows_of(self.x, rows)
         groups = None if self.groups is None else self.groups[rows]
         return Scored(self.scores[rows], self.y[rows], x, groups)
 
@@ -375,10 +524,10 @@ def join(
     fields: dict[str, Any] = {}
     for name in first.__dataclass_fields__:
         if name != "k":
-            fields[name] = _concatenated(getattr(first, name), getattr(second, name))
+            fields[name] = _joined(getattr(first, name), getattr(second, name))
     return replace(first, **fields)
 
 
-def _concatenated(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
-    "Two arrays as one; None where one of them is missing."
-    return None if first is None or second is None else np.concatenate([first, second])
+def _joined(first: Any, second: Any) -> Any:
+    "Two arrays, frames or sparse matrices as one; None where one of them is missing."
+    return None if first is None or second is None else joined_rows(first, second)

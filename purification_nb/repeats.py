@@ -7,30 +7,31 @@ __all__ = ["row_names", "chance_of_sharing"]
 # %% ../nbs/01_records.ipynb #efddd7e2
 
 import hashlib
+from typing import Any
 
 import numpy as np
 from scipy.stats import binom
 
+from .tables import row_bytes
+
 
 # %% ../nbs/01_records.ipynb #acdb8648
 def row_names(
-    x: np.ndarray,  # (n, ...) records, or rows of scores
-) -> np.ndarray:  # (n,) int64; equal where the rows are equal, byte for byte
+    x: Any,  # (n, ...) records in any form, or rows of scores
+) -> np.ndarray:  # (n,) int64; equal where the rows are equal, value for value
     """A number for each row that equal rows share, and different ones do not.
 
     Parameters
     ----------
-    x : np.ndarray
-        (n, ...) records, or rows of scores
+    x : Any
+        (n, ...) records in any form, or rows of scores
 
     Returns
     -------
     np.ndarray
-        (n,) int64; equal where the rows are equal, byte for byte
+        (n,) int64; equal where the rows are equal, value for value
     """
-    rows = np.ascontiguousarray(x.reshape(len(x), -1))
-    rows = rows + rows.dtype.type(0)  # makes -0 and 0 the same
-    digests = b"".join(hashlib.sha1(row.tobytes()).digest()[:8] for row in rows)
+    digests = b"".join(hashlib.sha1(row).digest()[:8] for row in row_bytes(x))
     return np.frombuffer(digests, np.int64)
 
 
@@ -45,6 +46,7 @@ def _log_mean_exponential(steep: float, totals: np.ndarray, share: float) -> flo
     return found
 
 
+# %% ../nbs/01_records.ipynb #084ce179
 def chance_of_sharing(
     first: np.ndarray,  # (n,) names of rows, see `row_names`
     second: np.ndarray,  # (m,) names of others

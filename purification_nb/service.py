@@ -13,6 +13,7 @@ __all__ = [
     "as_predictor",
     "Trained",
     "as_target",
+    "made_by",
     "undefended",
     "bind_target",
     "Recipe",
@@ -31,15 +32,29 @@ import numpy as np
 import torch
 from torch import nn
 
-from .records import InputError, Records, Scored, as_floats, check_scores
-from .trained import check_class_order, estimator_scores, network_scores
+from .network_answers import ANSWERS, network_scores
+from .records import (
+    InputError,
+    Records,
+    Scored,
+    as_floats,
+    check_scores,
+    for_network,
+)
+from .trained import (
+    check_class_order,
+    estimator_scores,
+    function_scores,
+    not_a_model,
+    with_own_labels,
+)
 
 
 # %% ../nbs/02_service.ipynb #a33f8fd2
 @torch.inference_mode()
 def scores_of(
     network: nn.Module,  # answers with logits
-    x: np.ndarray,  # (n, ...) records
+    x: Any,  # (n, ...) records, numbers
     # records at a time; 1,024 when absent, fewer of large ones: larger blocks are slower, since
     # they leave the cache
     batch_size: int | None = None,
@@ -50,8 +65,8 @@ def scores_of(
     ----------
     network : nn.Module
         answers with logits
-    x : np.ndarray
-        (n, ...) records
+    x : Any
+        (n, ...) records, numbers
     batch_size : int | None
         records at a time; 1,024 when absent, fewer of large ones: larger blocks are slower,
         since they leave the cache
@@ -62,13 +77,13 @@ def scores_of(
         (n, k) float64, rows sum to 1
     """
     network.eval()
-    device = next(network.parameters()).device
-    x = np.asarray(x)
+    weight = next(network.parameters())
+    x = for_network(x)
     batch_size = batch_size or _usual_batch_size(x)
     answers = []
     for start in range(0, len(x), batch_size):
         part = np.ascontiguousarray(as_floats(x[start : start + batch_size]), np.float32)
-        logits = network(torch.tensor(part).to(device))
+        logits = network(torch.tensor(part).to(weight.device, weight.dtype))
         answers.append(logits.double().softmax(1).cpu())
     return torch.cat(answers).numpy()
 
@@ -99,7 +114,7 @@ class Predictor:
 
     Parameters
     ----------
-    classify : Callable[[np.ndarray], np.ndarray]
+    classify : Callable[[Any], np.ndarray]
         x (n, ...) -> scores (n, k): the bare classifier
     k : int
         number of classes
@@ -109,19 +124,19 @@ class Predictor:
         what making it took: seconds, a privacy budget
     """
 
-    classify: Callable[[np.ndarray], np.ndarray]  # x (n, ...) -> scores (n, k): the bare classifier
+    classify: Callable[[Any], np.ndarray]  # x (n, ...) -> scores (n, k): the bare classifier
     k: int  # number of classes
     score_map: ScoreMap = unchanged  # scores -> scores, between the classifier and the world
     info: dict = field(default_factory=dict)  # what making it took: seconds, a privacy budget
 
-    def bare(self, x: np.ndarray) -> np.ndarray:
+    def bare(self, x: Any) -> np.ndarray:
         "The scores of the classifier, before the score map."
         return check_scores(self.classify(x), self.k)
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: Any) -> np.ndarray:
         return check_scores(self.score_map(self.bare(x)), self.k)
 
-    def labels(self, x: np.ndarray) -> np.ndarray:
+    def labels(self, x: Any) -> np.ndarray:
         "The predicted labels alone; a score map that `keeps_labels` need not be asked for them."
         keeps_labels = getattr(self.score_map, "keeps_labels", False)
         return (self.bare(x) if keeps_labels else self(x)).argmax(1)
@@ -149,6 +164,7 @@ class Predictor:
         return f"Predictor({self.k} classes, {map_name})"
 
 
+# %% ../nbs/02_service.ipynb #31649846
 Target = Callable[[Records, Records, int], Predictor]  # (d1, d2, seed) -> Predictor
 
 
@@ -158,7 +174,8 @@ def as_predictor(
     # a Predictor
     model: Any,
     k: int,  # number of classes
-    # what a network answers with: "logits" (log-softmax too), or "scores" that sum to 1
+    # what a network answers with: "logits" (log-softmax too), or "scores" that sum to 1; of two
+    # classes any model may answer with one number: "sigmoid", class 1's probability, or "logit"
     answers: str = "logits",
     batch_size: int = 1024,  # records a network is asked about at a time
 ) -> Predictor:
@@ -174,12 +191,17 @@ def as_predictor(
     k : int
         number of classes
     answers : str
-        what a network answers with: "logits" (log-softmax too), or "scores" that sum to 1
+        what a network answers with: "logits" (log-softmax too), or "scores" that sum to 1;
+        of two classes any model may answer with one number: "sigmoid", class 1's
+        probability, or "logit"
     batch_size : int
         records a network is asked about at a time
     """
-    if answers not in ("logits", "scores"):
-        raise InputError(f"a network answers with 'logits' or with 'scores', not with {answers!r}")
+    if answers not in ANSWERS:
+        raise InputError(
+            f"a network answers with 'logits' or with 'scores', not with {answers!r}; a model of"
+            " two classes may also answer with one number, 'sigmoid' or 'logit'"
+        )
     if isinstance(model, Predictor):
         if model.k != k:
             raise InputError(f"this predictor has {model.k} classes, the records have {k}")
@@ -190,26 +212,13 @@ def as_predictor(
             " over"
         )
     if isinstance(model, nn.Module):
-        return Predictor(partial(network_scores, model, answers, batch_size), k)
+        return Predictor(partial(network_scores, model, answers, batch_size, k=k), k)
     if hasattr(model, "predict_proba"):
-        return Predictor(partial(estimator_scores, model, k), k)
-    if not callable(model) or hasattr(model, "predict"):
-        raise InputError(_not_a_model(model))
-    return Predictor(model, k)
-
-
-def _not_a_model(model: object) -> str:
-    "Why a service cannot be made of something."
-    if hasattr(model, "predict"):
-        return (
-            f"{type(model).__name__} predicts labels but has no predict_proba, so there are no"
-            " scores to audit: wrap it in sklearn.calibration.CalibratedClassifierCV, if scores"
-            " are what your service shows"
-        )
-    return (
-        f"a {type(model).__name__} is not a model: hand over an nn.Module, an estimator with"
-        " predict_proba, or a function from records to scores"
-    )
+        return Predictor(partial(estimator_scores, model, k, answers=answers), k)
+    exported = type(model).__name__ == "ExportedProgram"
+    if not callable(model) or hasattr(model, "predict") or exported:
+        raise InputError(not_a_model(model))
+    return Predictor(partial(function_scores, model, k, answers), k)
 
 
 # %% ../nbs/02_service.ipynb #295967ef
@@ -236,18 +245,21 @@ class Trained:
     def __call__(self, d1: Records, d2: Records, seed: int) -> Predictor:
         predictor = as_predictor(self.model, d1.k, self.answers, self.batch_size)
         sample = np.linspace(0, len(d1) - 1, min(len(d1), 1000)).astype(int)
-        check_class_order(predictor.answer(d1[sample]))
+        check_class_order(with_own_labels(self.model, predictor.answer(d1[sample])))
         return predictor
 
     def __repr__(self) -> str:
-        return f"Trained({type(self.model).__name__})"
+        return f"Trained({getattr(self.model, '__name__', type(self.model).__name__)})"
 
 
 # %% ../nbs/02_service.ipynb #c25ffb7f
 def as_target(
     model: Any,  # a target, or anything that `as_predictor` takes
 ) -> Target:
-    """A target as it is, a trained model as a target.
+    """A target as it is, a trained model as a target: a `Trained`.
+
+    A function is a target where it names D1 or D2, `Records` or `Predictor` in its signature, or
+    cannot be called with records alone. Raises `InputError` where it can be called neither way.
 
     Parameters
     ----------
@@ -259,15 +271,76 @@ def as_target(
     if hasattr(model, "predict") or hasattr(model, "predict_proba"):
         return Trained(model)
     try:
-        parameters = inspect.signature(model).parameters.values()
-    except ValueError:
-        return model  # written in C: no way to tell
-    asked = [
-        p
-        for p in parameters
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    return Trained(model) if len(asked) == 1 else model
+        signature = inspect.signature(model)
+    except (ValueError, TypeError):
+        return Trained(model)  # written in C, as models are and targets are not
+    if _speaks_of_training(signature):
+        return model
+    if _can_be_called(signature, 1):
+        return Trained(model)
+    if _can_be_called(signature, 3):
+        return model
+    raise InputError(
+        f"{getattr(model, '__name__', model)!r} can be called neither with records, as a trained"
+        " model is, nor with D1, D2 and a seed, as a target is"
+    )
+
+
+# %% ../nbs/02_service.ipynb #23f05cf1
+def _speaks_of_training(signature: inspect.Signature) -> bool:
+    "Whether a function names its parameters, or their types, as a target does."
+    types = [signature.return_annotation]
+    types += [one.annotation for one in signature.parameters.values()]
+    named = {getattr(kind, "__name__", str(kind)) for kind in types}
+    return bool({"d1", "d2"} & set(signature.parameters) or {"Records", "Predictor"} & named)
+
+
+def _can_be_called(signature: inspect.Signature, count: int) -> bool:
+    "Whether so many arguments, by their places, are what a function takes."
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+# %% ../nbs/02_service.ipynb #62da80d4
+def made_by(
+    target: Target,
+    d1: Records,  # what to train on
+    d2: Records,  # the reference set
+    seed: int,
+) -> Predictor:
+    """What a target makes of D1; a model that it returns is made a predictor.
+
+    Raises `InputError` where a target of one's own fails.
+
+    Parameters
+    ----------
+    d1 : Records
+        what to train on
+    d2 : Records
+        the reference set
+    """
+    try:
+        made = target(d1, d2, seed)
+        return made if isinstance(made, Predictor) else as_predictor(made, d1.k)
+    except Exception as error:
+        # what a model of the library's raises is meant for people, or else is a mistake of ours
+        if isinstance(target, Trained) or type(target).__module__.startswith("purification_nb."):
+            raise
+        name = getattr(target, "__name__", type(target).__name__)
+        raise InputError(
+            f"{name} was taken for a target, called with D1, D2 and a seed, and fails:"
+            f" {_first_line(error)} (if it is a trained model, hand over a function of records"
+            f" alone: lambda x: {name}(x, ...))"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    "What an error says first, with its kind where it is none of ours."
+    said = (str(error).strip().splitlines() or [""])[0]
+    return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"
 
 
 # %% ../nbs/02_service.ipynb #41d2fb4b
@@ -333,7 +406,7 @@ class Recipe:
         object.__setattr__(self, "target", as_target(self.target))
 
     def __call__(self, d1: Records, d2: Records, seed: int) -> Predictor:
-        predictor = self.target(d1, d2, seed)
+        predictor = made_by(self.target, d1, d2, seed)
         scored_d1, scored_d2 = predictor.answer(d1), predictor.answer(d2)
         start = time.perf_counter()
         score_map = bind_target(self.defence, self.target)(scored_d1, scored_d2, seed)

@@ -170,6 +170,7 @@ def _has_twin(part: str, names: dict[str, np.ndarray]) -> np.ndarray:
     return np.isin(names[part], np.concatenate([names[other] for other in others]))
 
 
+# %% ../nbs/01_records.ipynb #cc973c57
 def _set_twins_aside(
     split: Split, names: dict[str, np.ndarray]
 ) -> tuple[dict[str, Records], str | None]:
@@ -246,7 +247,7 @@ def split_records(
         )
     groups = _group_of_each(records)
     cutter = StratifiedKFold if groups is None else StratifiedGroupKFold
-    folds = cutter(6, shuffle=True, random_state=seed).split(records.x, records.y, groups)
+    folds = cutter(6, shuffle=True, random_state=seed).split(records.y, records.y, groups)
     sixths = [records[np.sort(rows)] for _, rows in folds]
     known_in, heldout_in, first_reference, second_reference, known_out, heldout_out = sixths
     d2 = join(first_reference, second_reference)
@@ -323,7 +324,7 @@ def _halves(records: Records, seed: int) -> tuple[Records, Records]:
         cutter = GroupShuffleSplit(1, test_size=0.5, random_state=seed)
         if groups is None:
             groups = np.arange(len(records))
-    known, heldout = next(cutter.split(records.x, records.y, groups))
+    known, heldout = next(cutter.split(records.y, records.y, groups))
     return records[np.sort(known)], records[np.sort(heldout)]
 
 

@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .networks import densenet, face_network, is_picture, mlp
-from .records import Records
+from .records import Records, for_network
 from .scale import scale
 from .service import Predictor, Target, scores_of
 from .splits import Split
@@ -85,7 +85,7 @@ class MLPTarget:
         history = fit(
             network,
             minimise(lambda x, y: F.cross_entropy(network(x), y), optimiser),
-            (d1.x, d1.y),
+            (for_network(d1.x), d1.y),
             self.epochs,
             self.batch_size,
             seed,
@@ -176,7 +176,7 @@ class PictureTarget:
         history = fit(
             network,
             minimise(loss, optimiser),
-            (d1.x, d1.y),
+            (for_network(d1.x), d1.y),
             self.epochs,
             self.batch_size,
             seed,
@@ -299,6 +299,7 @@ def _kind_of_data(split: Split) -> str:
     return "photographs" if max(shape[-2:]) <= 40 else "faces"
 
 
+# %% ../nbs/02_service.ipynb #465430e2
 def target_for(
     split: Split,  # its name or the shape of its records decides
 ) -> Target:

@@ -34,6 +34,11 @@ def records(n=60, k=3, seed=0):
     return Records(np.random.default_rng(seed).random((n, 4)), np.arange(n) % k, k)
 
 
+def holed():
+    """Make records of which one lacks a value."""
+    return Records([[0.0, np.nan], [1, 2]], [0, 1])
+
+
 def rolled(d1, d2, seed):
     """Train nothing: know every record of D1, with the columns one place off."""
     known = {x.tobytes(): np.roll(np.eye(d1.k)[y], 1) for x, y in zip(d1.x, d1.y, strict=True)}
@@ -58,8 +63,9 @@ def rolled(d1, d2, seed):
         (lambda: Records(RNG.random((3, 2)), [1, 2, 3]), "start at 1"),
         (lambda: Records(RNG.random((3, 2)), [0, 1, 3], 3), "out of range"),
         (lambda: Records(RNG.random((0, 2)), []), "empty"),
-        (lambda: Records([[0.0, np.nan]], [0]), "NaN"),
-        (lambda: Records([["1", "Rome"]], [0]), "encode text columns"),
+        (lambda: Records([[0.0, np.inf]], [0]), "infinite"),
+        (lambda: MLPTarget()(holed(), holed(), 0), "takes no missing values"),
+        (lambda: Records([["1", "Rome"]], [0]), "the pandas DataFrame that your model was fitted"),
         (
             lambda: split_sets((np.zeros((4, 2)), [0, 1, 0, 1]), records(seed=1), records(seed=2)),
             "made of Records, not of a tuple",

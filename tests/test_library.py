@@ -16,9 +16,9 @@ LIBRARY = ROOT / "purification_nb"
 # Bottom first; a room imports from floors below, and from rooms of its own floor that do not import
 # it.
 FLOORS = [
-    {"records", "repeats", "splits", "scores", "scale", "files"},
+    {"errors", "tables", "records", "repeats", "splits", "scores", "scale", "files"},
     {"networks", "training", "checkpoints", "cache", "downloads", "faces", "datasets"},
-    {"service", "trained", "targets"},
+    {"service", "trained", "network_answers", "targets"},
     {"adversary", "intervals", "evaluation", "controls", "epsilon"},
     {"attacks"},
     {"defences"},

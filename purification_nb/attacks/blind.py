@@ -20,6 +20,8 @@ from sklearn.preprocessing import StandardScaler
 from ..adversary import Attack, Knowledge, ThreatCard, balanced_accuracy
 from ..intervals import folds_by_origin, origins_of
 from ..records import InputError, Scored, as_floats
+from ..tables import joined_rows
+from .encoding import Encoding
 from .membership import class_weight_for
 
 # %% ../../nbs/25_audit.ipynb #2e5711bb
@@ -55,6 +57,7 @@ class Blind(Attack):
     def learn(self, knowledge: Knowledge) -> None:
         "Choose between the learners on known records, and fit the better one on all of them."
         parts = [self._sample(part, knowledge.seed) for part in knowledge.known_records()]
+        self.encoding_ = Encoding(knowledge.seed).fit(joined_rows(parts[0].x, parts[1].x))
         x = np.concatenate([self._flat(part) for part in parts])
         is_member = np.repeat([1, 0], [len(part) for part in parts])
         folds = [
@@ -79,10 +82,10 @@ class Blind(Attack):
             return part
         return part[np.sort(np.random.default_rng(seed).permutation(len(part))[:MOST])]
 
-    @staticmethod
-    def _flat(scored: Scored) -> np.ndarray:
+    def _flat(self, scored: Scored) -> np.ndarray:
         "Records as rows of numbers."
-        return as_floats(scored.x).reshape(len(scored), -1).astype(np.float32)
+        rows = as_floats(self.encoding_.transform(scored.x)).reshape(len(scored), -1)
+        return rows.astype(rows.dtype if rows.dtype == np.float64 else np.float32)
 
     @staticmethod
     def _trial(make, x, is_member, folds) -> float:

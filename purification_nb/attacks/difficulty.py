@@ -7,7 +7,7 @@ __all__ = ["DifficultyModels", "difficulty_of"]
 # %% ../../nbs/11_shadows.ipynb #8ca0f682
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self, cast
 
@@ -19,9 +19,10 @@ from ..cache import one_thread, run_parallel
 from ..intervals import folds_by_origin, origins_of
 from ..records import InputError, Records, as_floats
 from ..scores import negative_log_likelihood
-from ..service import Predictor, Trained, as_predictor
+from ..service import Predictor, Trained, as_predictor, made_by
+from ..tables import row_bytes, rows_of
 from ..targets import MLPTarget
-from .shadows import _record_bytes
+from .encoding import Encoding
 
 
 # %% ../../nbs/11_shadows.ipynb #41067516
@@ -53,7 +54,7 @@ def _fitted_network(records: Records, seed: int) -> Predictor:
 def _kinds_of_stand_in(d2: Records) -> dict[str, Callable[[Records, int], Predictor]]:
     "What may stand in for a target, by what it is called."
     kinds: dict[str, Callable[[Records, int], Predictor]] = {"small networks": _fitted_network}
-    if d2.k <= 20 and d2.x[0].size <= 500 and len(np.unique(d2.y)) > 1:
+    if d2.k <= 20 and np.prod(d2.x.shape[1:]) <= 500 and len(np.unique(d2.y)) > 1:
         kinds["boosted trees"] = _fitted_trees
     return kinds
 
@@ -74,6 +75,8 @@ def _stand_ins(d2: Records, count: int, seed: int) -> tuple[list[Predictor], str
             f" {different} groups of records there are too few"
         )
     fold = folds_by_origin(origins, folds, seed)
+    encoding = Encoding(seed).fit(d2.x)
+    d2 = replace(d2, x=encoding.transform(d2.x))
     kinds = _kinds_of_stand_in(d2)
     with one_thread():
         first = {
@@ -83,7 +86,13 @@ def _stand_ins(d2: Records, count: int, seed: int) -> tuple[list[Predictor], str
         loss = {kind: negative_log_likelihood(m(held.x), held.y) for kind, m in first.items()}
         best = min(loss, key=lambda kind: loss[kind])
         more = (kinds[best](d2[fold != i], _difficulty_seed(seed, i)) for i in range(1, count))
-        return [first[best], *more], best
+        models = [first[best], *more]
+    return [Predictor(partial(_answer_encoded, one, encoding), d2.k) for one in models], best
+
+
+def _answer_encoded(model: Predictor, encoding: Encoding, x: Any) -> np.ndarray:
+    "What a stand-in says of records that it reads as numbers."
+    return model(encoding.transform(x))
 
 
 # %% ../../nbs/11_shadows.ipynb #4662298f
@@ -140,7 +149,7 @@ class DifficultyModels:
                 f"{count} {kind}, fitted on D2: stand-ins, since the target is trained already"
                 " and its training cannot be repeated",
             )
-        calls = [(target, d2, d2, _difficulty_seed(seed, i)) for i in range(count)]
+        calls = [(made_by, target, d2, d2, _difficulty_seed(seed, i)) for i in range(count)]
         return cls(
             run_parallel(calls, jobs, progress),
             f"{count} models, trained on D2 as the target on D1",
@@ -148,13 +157,13 @@ class DifficultyModels:
 
     def answers(
         self,
-        x: np.ndarray,  # (n, ...) records
+        x: Any,  # (n, ...) records
     ) -> np.ndarray:  # (count, n, k)
         """What each model says of each record; it is asked once.
 
         Parameters
         ----------
-        x : np.ndarray
+        x : Any
             (n, ...) records
 
         Returns
@@ -162,10 +171,10 @@ class DifficultyModels:
         np.ndarray
             (count, n, k)
         """
-        names = _record_bytes(x)
+        names = row_bytes(x)
         new = {name: row for row, name in enumerate(names) if name not in self.column_}
         if new:
-            rows = x[list(new.values())]
+            rows = rows_of(x, list(new.values()))
             said = np.stack([model(rows) for model in self.models]).astype(np.float32)
             known = [] if self.asked_ is None else [self.asked_]
             self.column_ |= {name: len(self.column_) + i for i, name in enumerate(new)}

@@ -81,7 +81,8 @@ def planted_records(
     """
     rng = np.random.default_rng([seed, first])
     y = rng.integers(0, k, n)
-    return Records(np.c_[np.arange(first, first + n), 4 + hardness * rng.normal(size=n), y], y, k)
+    x = np.c_[np.arange(first, first + n), 4 + hardness * rng.normal(size=n), y]
+    return Records(x.astype(np.float32), y, k)
 
 
 # %% ../../nbs/11_shadows.ipynb #cc7a107a

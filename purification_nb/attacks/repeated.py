@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import shift
@@ -18,6 +19,7 @@ from scipy.ndimage import shift
 from ..adversary import Attack, Knowledge, ThreatCard, best_threshold
 from ..records import InputError, Scored, as_floats
 from ..scores import confidence
+from ..tables import are_row_numbers, as_records, row_bytes, rows_of
 
 
 # %% ../../nbs/12_repeated_queries.ipynb #fbd9eef3
@@ -40,8 +42,13 @@ def _kind_of_records(knowledge: Knowledge) -> _Kind:
     auxiliary = knowledge.auxiliary
     if auxiliary is not None and auxiliary.x is not None:
         parts = (auxiliary,)
+    if are_row_numbers(parts[0].x):
+        raise InputError(
+            "not applicable: a label-only attack disturbs records, and these are numbers of rows"
+        )
     x = np.concatenate([as_floats(part.x) for part in parts])
-    return _Kind(bool(np.isin(x, (0, 1)).all()), float(x.std()), x.shape[1:])
+    spread = np.nanstd(x) if np.isnan(x).any() else x.std()
+    return _Kind(bool(np.isin(x, (0, 1)).all()), float(spread), x.shape[1:])
 
 
 # %% ../../nbs/12_repeated_queries.ipynb #a8f6177e
@@ -59,7 +66,7 @@ def _flipped(x, flip):
 
 
 def _with_noise(x, noise):
-    return (x + noise).astype(np.float32)
+    return x + noise
 
 
 def _shifts(amount: float) -> list[_Change]:
@@ -112,16 +119,16 @@ class _AsksAboutCopies(Attack):
         if scored.x is None:
             raise InputError("a label-only attack disturbs records, and here are only their scores")
         known = self.answers_.setdefault(self.amount_, {})
-        names = [
-            (row.tobytes(), label) for row, label in zip(scored.x, scored.y.tolist(), strict=True)
-        ]
+        names = list(zip(row_bytes(scored.x), scored.y.tolist(), strict=True))
         if new := list({name: i for i, name in enumerate(names) if name not in known}.values()):
-            x, y = as_floats(scored.x[new]), scored.y[new]
-            answers = np.mean([self._copy_scores(change(x), y) for change in self.disturb_], axis=0)
+            records, y = rows_of(scored.x, new), scored.y[new]
+            x = as_floats(records)
+            copies = (as_records(change(x), records) for change in self.disturb_)
+            answers = np.mean([self._copy_scores(copy, y) for copy in copies], axis=0)
             known |= zip((names[i] for i in new), answers, strict=True)
         return np.array([known[name] for name in names])
 
-    def _copy_scores(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def _copy_scores(self, x: Any, y: np.ndarray) -> np.ndarray:
         "What is learnt from one copy of each record: whether it gets the true label."
         assert self.query_ is not None
         labels_of = getattr(self.query_, "labels", None)
@@ -248,7 +255,7 @@ class Averaged(LabelOnly):
         """
         return (0.002, 0.01, 0.05) if binary else (0.002, 0.02, 0.15, 0.6)
 
-    def _copy_scores(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def _copy_scores(self, x: Any, y: np.ndarray) -> np.ndarray:
         "What is learnt from one copy of each record: the score of the true class."
         assert self.query_ is not None
         return confidence(self.query_(x), y)

@@ -31,9 +31,11 @@ from ..attacks.shadows import (
 )
 from ..cache import one_thread
 from ..networks import mlp
-from ..records import InputError, Records, Scored, as_floats, join
+from ..records import InputError, Records, Scored, join
 from ..service import Recipe
+from ..tables import rows_of
 from ..training import adam, fit, minimise, seeded
+from .encoding import random_records
 from .membership import BoostedTrees, class_weight_for
 
 
@@ -222,12 +224,7 @@ def _top_decile_of_random_queries(knowledge: Knowledge) -> float:
             "not applicable: random records need the shape of the service's records, and here"
             " are only scores"
         )
-    x = as_floats(knowledge.members.x)
-    rng = np.random.default_rng(knowledge.seed)
-    shape = (1000, *x.shape[1:])
-    low, high = x.min(0), x.max(0)
-    drawn = rng.integers(0, 2, shape) if np.isin(x, (0, 1)).all() else rng.random(shape)
-    answers = knowledge.query((low + (high - low) * drawn).astype(np.float32))
+    answers = knowledge.query(random_records(knowledge.members.x, 1000, knowledge.seed))
     return float(np.quantile(answers.max(1), 0.9))
 
 
@@ -302,7 +299,7 @@ class Mlleaks(Attack):
         with one_thread():
             service = shadow.services(knowledge.recipe)[0]
         inside, outside = (
-            _top_scores(service(pool.x[rows]), self.top)
+            _top_scores(service(rows_of(pool.x, rows)), self.top)
             for rows in (shadow.inside[0], shadow.outside[0])
         )
         self.network_ = _trained_on_top_scores(inside, outside, self.top, knowledge.seed)

@@ -22,8 +22,10 @@ import numpy as np
 from ..adversary import Knowledge
 from ..cache import one_thread, run_parallel
 from ..records import InputError, Records, Scored
+from ..repeats import row_names
 from ..scale import scale
-from ..service import Predictor, Recipe, bind_target, undefended
+from ..service import Predictor, Recipe, bind_target, made_by, undefended
+from ..tables import as_array, row_bytes, rows_of
 from .membership import log_features
 
 
@@ -32,7 +34,10 @@ def _groups_of(candidates: Records) -> np.ndarray:
     "(n, g) what each record stems from; records that occur twice count as one group."
     if candidates.groups is not None:
         return candidates.groups
-    rows = candidates.x.reshape(len(candidates), -1)
+    values = as_array(candidates.x)
+    if values is None:
+        return np.unique(row_names(candidates.x), return_inverse=True)[1].reshape(-1, 1)
+    rows = values.reshape(len(candidates), -1)
     return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1, 1)
 
 
@@ -106,13 +111,6 @@ def log_odds(
 
 
 # %% ../../nbs/11_shadows.ipynb #40845a8b
-def _record_bytes(x: np.ndarray) -> list[bytes]:
-    "The bytes of each record, by which it is found again."
-    rows = np.reshape(x, (len(x), -1))
-    dtype = np.uint8 if x.dtype == np.uint8 else np.float32
-    return [row.tobytes() for row in np.ascontiguousarray(rows, dtype)]
-
-
 def _stored_or_made(store: list[tuple], key: object, make: Callable[[], Any]) -> Any:
     "What the store holds under an equal key; else it is made now, and stored."
     for known, value in store:
@@ -178,7 +176,7 @@ class Shadows:
     def __post_init__(self) -> None:
         self.count = self.count or (16 if scale() == "lesson" else 64)
         self.inside, self.outside = draw_halves(self.candidates, self.count, self.seed)
-        self.column_ = {name: i for i, name in enumerate(_record_bytes(self.candidates.x))}
+        self.column_ = {name: i for i, name in enumerate(row_bytes(self.candidates.x))}
         # (target or recipe, what was made for it)
         self.targets_: list[tuple] = []
         self.services_: list[tuple] = []
@@ -224,7 +222,7 @@ class Shadows:
             title of a progress bar
         """
         calls = (
-            (target, self.candidates[rows], self.reference, _shadow_seed(self.seed, i))
+            (made_by, target, self.candidates[rows], self.reference, _shadow_seed(self.seed, i))
             for i, rows in enumerate(self.inside)
         )
         return _stored_or_made(
@@ -314,14 +312,14 @@ def shadow_log_odds(
     """
     if scored.x is None:
         raise InputError("shadow models are asked about records, and here are only their scores")
-    column = np.array([shadows.column_.get(name, -1) for name in _record_bytes(scored.x)])
+    column = np.array([shadows.column_.get(name, -1) for name in row_bytes(scored.x)])
     known = column >= 0
     values = np.empty((len(shadows.inside), len(scored)))
     values[:, known] = shadows.log_odds(recipe)[:, column[known]]
     inside = shadows.inside[:, column] & known
     outside = shadows.outside[:, column] & known
     if not known.all():
-        x, y = scored.x[~known], scored.y[~known]
+        x, y = rows_of(scored.x, ~known), scored.y[~known]
         values[:, ~known] = _log_odds_of_each(shadows.services(recipe), x, y)
         outside[:, ~known] = _outside_of_each(shadows, scored[~known])
     return values, inside, outside

@@ -19,6 +19,7 @@ from ..cache import cache_folder, fingerprint, library_version
 from ..files import write_atomically
 from ..intervals import Estimate, LowFPR, Mean, Rate
 from ..records import Records, Scored
+from ..repeats import row_names
 from ..scale import scale
 from ..splits import PARTS
 from .measure import CellPlan, measure_cell
@@ -46,7 +47,14 @@ def _identity(thing: Any) -> Any:
 # %% ../../nbs/25_audit.ipynb #56766fd1
 def _contents(records: Records | None) -> list | None:
     "What decides the outcome about a set of records."
-    return None if records is None else [records.x, records.y, records.k, records.groups]
+    if records is None:
+        return None
+    x = records.x
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "biuf":
+        names = [str(one) for one in getattr(x, "columns", ())]
+        types = [str(one) for one in getattr(x, "dtypes", ())]
+        x = [type(x).__name__, names, types, row_names(x)]
+    return [x, records.y, records.k, records.groups]
 
 
 def cell_path(plan: CellPlan) -> Path | None:

@@ -14,7 +14,7 @@ from ..adversary import Attack, Knowledge, held_out, knowledge_of
 from ..attacks.calibrated import Calibrated
 from ..attacks.catalogue import ATTACKS
 from ..attacks.difficulty import DifficultyModels
-from ..attacks.inversion import Inversion, label_only
+from ..attacks.inversion import Inversion, can_be_drawn, label_only
 from ..attacks.reconstructions import inversion_error
 from ..attacks.shadows import Shadows
 from ..audit.rows import (
@@ -27,8 +27,9 @@ from ..audit.rows import (
 from ..evaluation import TrueLabel, evaluate, measured
 from ..records import InputError, Scored, as_floats, join
 from ..scores import distortion
-from ..service import Predictor, Recipe, Trained, check_class_order
+from ..service import Predictor, Recipe, Trained, check_class_order, made_by
 from ..splits import Split
+from ..tables import are_row_numbers
 from .doubts import Doubt, doubts_about
 from .shift import measure_shift
 
@@ -146,23 +147,24 @@ def measure_references(
     invert : bool
         whether inversion is among the attacks
     """
-    bare = target(split.d1, split.d2, seed)
+    bare = made_by(target, split.d1, split.d2, seed)
     held = held_out(bare, split)
     knowledge = knowledge_of(split, bare, seed=seed)
     d1, d3 = (join(*both) for both in zip(knowledge.known_records(), held, strict=True))
-    check_class_order(d1)
+    if not isinstance(target, Trained):  # which has checked it
+        check_class_order(d1)
     floor = measured(ATTACKS["label"]().fit(knowledge), *held).accuracy
     rows = [estimate_row("label_floor", floor, sum(map(len, held)))]
     rows += _undefended_rows(bare, split)
     drawn = None
-    if invert:
+    if invert and can_be_drawn(split.d2.x):
         more, drawn = _invert_labels(knowledge, bare, split, held)
         rows += more
     control = evaluate(TrueLabel().fit(knowledge), *held)["accuracy"][:3]
     scores_alone = getattr(target, "scores_alone", False)
     doubts = doubts_about(d1, d3, scores_alone or isinstance(target, Trained))
     blind, shift = None, None
-    if not scores_alone:
+    if not scores_alone and not are_row_numbers(split.d2.x):
         blind, row, shift = measure_shift(knowledge, held)
         rows.append(row)
     return References(rows, drawn, control, held, bare, doubts, blind, shift)

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..networks import TwoBranch
-from ..records import InputError, Records, as_floats
+from ..records import InputError, Records, as_floats, for_network
 from ..scale import scale
 from ..service import Predictor, scores_of
 from ..targets import MLPTarget
@@ -47,7 +47,8 @@ def _validation_loss(network, records):
     def on_device(array):
         return torch.tensor(as_floats(array), device=device)
 
-    return lambda: F.cross_entropy(network(on_device(records.x)), on_device(records.y))
+    x = for_network(records.x)
+    return lambda: F.cross_entropy(network(on_device(x)), on_device(records.y))
 
 
 # %% ../../nbs/15_training_defences.ipynb #086623a8
@@ -96,7 +97,7 @@ class Regularised(MLPTarget):
         history = fit(
             network,
             minimise(lambda x, y: loss(network(x), y), optimiser),
-            (d1.x, d1.y),
+            (for_network(d1.x), d1.y),
             self.epochs,
             self.batch_size,
             seed,
@@ -105,7 +106,7 @@ class Regularised(MLPTarget):
             made_of={
                 "kind": "regularised",
                 **vars(self),
-                "judges": [judges.x, judges.y] if judges else None,
+                "judges": [for_network(judges.x), judges.y] if judges else None,
             },
         )
         info = {"target_seconds": history.seconds, "history": history}
@@ -173,7 +174,7 @@ class MinMax(MLPTarget):
         history = fit(
             nn.ModuleDict({"classifier": network, "inference": inference}),
             self._step(network, inference),
-            (d1.x, d1.y, reference.x[rows], reference.y[rows]),
+            (for_network(d1.x), d1.y, for_network(reference.x)[rows], reference.y[rows]),
             self.epochs,
             self.batch_size,
             seed,
@@ -404,7 +405,8 @@ class DPSGD(MLPTarget):
 
     def __call__(self, d1: Records, d2: Records, seed: int) -> Predictor:
         network, share = self.network(d1, seed), min(1.0, self.batch_size / len(d1))
-        x, y, steps = torch.tensor(as_floats(d1.x)), torch.tensor(d1.y), round(1 / share)
+        records = for_network(d1.x)
+        x, y, steps = torch.tensor(as_floats(records)), torch.tensor(d1.y), round(1 / share)
         optimiser = adam(network, self.rate)
         descend, done = _private_step(network, optimiser, self.noise, self.clip, share * len(d1))
 
@@ -419,7 +421,7 @@ class DPSGD(MLPTarget):
             self.epochs,
             1,
             seed,
-            made_of={"kind": "dp-sgd", **vars(self), "delta": None, "x": d1.x, "y": d1.y},
+            made_of={"kind": "dp-sgd", **vars(self), "delta": None, "x": records, "y": d1.y},
         )
         done()
         info = {

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..cache import all_or_nothing
 from ..networks import mlp
-from ..records import InputError, Scored
+from ..records import InputError, Scored, for_network
 from ..training import History, adam, fit, seeded
 from .paper_settings import purifier_sizes
 
@@ -217,7 +217,7 @@ def train_purifier(  # noqa: PLR0913 - public and fitted: each is a setting of i
     game = _Game(g, players, lam, rate)
     arrays = [scored.scores.astype(np.float32)]
     if players and scored.x is not None:
-        arrays.append(scored.x)
+        arrays.append(for_network(scored.x))
     history = fit(
         _networks(game),
         game.step,
