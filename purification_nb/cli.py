@@ -26,7 +26,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -102,9 +102,22 @@ Jobs = Annotated[
 
 # %% ../nbs/30_cli.ipynb #fa12f046
 AUDIT_HELP = {  # option -> what --help says of it
+    "model": (
+        "A trained model of your own: .joblib or .pkl of an estimator, .pt (torch.jit.save), .pt2"
+        " (torch.export.save), or package.module:name. A pickle runs the code in it: read none"
+        " that you did not write. Without, the library's usual model is trained on --data."
+    ),
+    "members": (
+        "With a model: the records it was trained on, .npz with x and y, or .csv or .parquet with"
+        " a column label; the other columns are the records, as the model was fitted on them. An"
+        " array groups or a column group may say which records stem from one person."
+    ),
+    "reference": "With a model: records it has never seen, for a purifier to learn from.",
+    "nonmembers": "With a model: still others it has never seen, for measuring.",
     "recipes": (
         "Defences to compare: names with commas, or all. Default: none, one_hot,"
-        " constant_per_label, release_below, purifier, purifier_keep_label, imitation, dropout."
+        " constant_per_label, release_below, purifier, purifier_keep_label, imitation, dropout;"
+        " for a model of your own without the last two."
     ),
     "attacks": (
         "Attacks to run: names with commas, or all. Default: those that need neither shadow"
@@ -127,8 +140,30 @@ AUDIT_HELP = {  # option -> what --help says of it
 
 
 # %% ../nbs/30_cli.ipynb #ecdb55e0
+def _model_and_sets(model: str | None, *sets: Path | None) -> dict[str, Any]:
+    "What `audit` takes of a model in a file and its three sets; nothing where none is given."
+    from .audit.own_files import read_labelled, read_model
+
+    names = ("members", "reference", "nonmembers")
+    given = {name: path for name, path in zip(names, sets, strict=True) if path is not None}
+    if model is None and given:
+        raise InputError(
+            "a model is missing: purification-nb audit model.joblib --members ... --reference ..."
+            " --nonmembers ...; for files of scores there is purification-nb audit-scores"
+        )
+    if model is None:
+        return {}
+    if missing := [name for name in names if name not in given]:
+        raise InputError(f"a model needs --{', --'.join(missing)} too: files of records")
+    return {"data": read_model(model)} | {name: read_labelled(given[name]) for name in names}
+
+
 @app.command("audit")
 def audit_command(  # noqa: PLR0913 - the options of the command
+    model: Annotated[str | None, typer.Argument(help=AUDIT_HELP["model"])] = None,
+    members: Annotated[Path | None, typer.Option(help=AUDIT_HELP["members"])] = None,
+    reference: Annotated[Path | None, typer.Option(help=AUDIT_HELP["reference"])] = None,
+    nonmembers: Annotated[Path | None, typer.Option(help=AUDIT_HELP["nonmembers"])] = None,
     data: Data = "digit_pairs",
     recipes: Annotated[str | None, typer.Option(help=AUDIT_HELP["recipes"])] = None,
     attacks: Annotated[str | None, typer.Option(help=AUDIT_HELP["attacks"])] = None,
@@ -140,8 +175,8 @@ def audit_command(  # noqa: PLR0913 - the options of the command
     jobs: Jobs = None,
 ) -> None:
     """Attack every defence with every attack, print a table, write a report.
-    The model is the library's usual one, trained on these data; for a model of yours see
-    audit-scores, or audit(split, target=model) in Python.
+    The model is one of yours with its three files of records, or the library's usual one, trained
+    on --data. For scores without a model see audit-scores.
     """
     _set_scale(scale)
     from .audit.report import save
@@ -150,7 +185,11 @@ def audit_command(  # noqa: PLR0913 - the options of the command
 
     with _errors_as_one_line():
         check_writable(out)
-        found = audit(data, recipes, attacks, seeds, shadows=shadows, other=other, jobs=jobs)
+        audited = _model_and_sets(model, members, reference, nonmembers) or {"data": data}
+        if model is not None and data != "digit_pairs":
+            raise InputError("--data and a model of your own: one of the two, please")
+        more: dict[str, Any] = {"shadows": shadows, "other": other, "jobs": jobs}
+        found = audit(recipes=recipes, attacks=attacks, seeds=seeds, **audited, **more)
         folder = save(found, out)
     _print_findings(found, folder)
 

@@ -10,6 +10,8 @@ import importlib
 import os
 import sys
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +120,11 @@ def read_labelled(
         (x, y) or (x, y, groups); x of a table is a DataFrame
     """
     path = Path(path)
-    readers = {".npz": _npz_parts, ".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".npz": _npz_parts,
+        ".csv": partial(pd.read_csv, float_precision="round_trip"),  # the numbers as written
+        ".parquet": pd.read_parquet,
+    }
     if (kind := path.suffix.lower()) not in readers:
         raise InputError(f"{path} is none of the known kinds of file ({', '.join(readers)})")
     if not path.is_file():

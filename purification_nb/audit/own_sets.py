@@ -133,4 +133,5 @@ def own_sets(
 
 def _split_of(three: list[Records], name: str, seed: int) -> Split:
     "The sets with halves that this seed redraws."
-    return split_sets(*three, seed, name)
+    members, reference, nonmembers = three
+    return split_sets(members, reference, nonmembers, seed, name)

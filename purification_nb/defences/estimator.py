@@ -37,7 +37,7 @@ def _records_kept(estimator: Any, records: Any) -> Iterator[tuple[Any, Any, Any]
     for calibrated in getattr(estimator, "calibrated_classifiers_", ()):
         yield from _records_kept(calibrated.estimator, records)
     for name in _KEPT:
-        kept = getattr(estimator, name, None)
+        kept: Any = getattr(estimator, name, None)
         if getattr(kept, "ndim", 0) == 2 and kept.shape[0]:
             yield estimator, kept, records
 
