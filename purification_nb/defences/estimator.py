@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
+from scipy.stats import binomtest
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import train_test_split
@@ -18,7 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from ..records import InputError
-from ..repeats import chance_of_sharing, row_names
+from ..repeats import row_names
 from .fitting import fit_purifier
 
 # %% ../../nbs/31_own_model.ipynb #9d1e13c8
@@ -51,7 +52,9 @@ def _shared(kept: Any, records: Any) -> int:
         return 0
     ours, theirs = (row_names(part.astype(both[0].dtype)) for part in both)
     shared = int(np.isin(theirs, ours).sum())
-    return shared if shared and chance_of_sharing(ours, theirs) < 1e-4 else 0
+    _, repeats = np.unique(max(ours, theirs, key=len), return_counts=True)
+    by_chance = max(repeats[repeats > 1].sum(), 1) / repeats.sum()
+    return shared if binomtest(shared, len(theirs), by_chance, "greater").pvalue < 1e-4 else 0
 
 
 def refuse_members(

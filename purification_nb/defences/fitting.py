@@ -60,12 +60,13 @@ def fit_purifier(
     Purifier
         purifies scores in any form, and answers in that form
     """
-    table = check_scores(score_table(scores))
-    if table.shape[1] < 2:
+    table = score_table(scores)
+    if table.ndim == 2 and table.shape[1] == 1:
         raise InputError(
             "these scores have one column, and a purifier needs one a class: for a yes or no with"
             " the probability p hand over both, numpy.column_stack([1 - p, p])"
         )
+    table = check_scores(table)
     defence = PurifierDefence(lam, keep_label, decimals, rate, epochs)
     with one_thread():  # the same on every machine, as in an audit
         purifier = defence(None, Scored(table, table.argmax(1)), seed)

@@ -34,6 +34,18 @@ def _table_of_frame(frame: pd.DataFrame) -> np.ndarray:
     return frame.to_numpy(np.float64)
 
 
+def _table_of_tensor(scores: torch.Tensor) -> np.ndarray:
+    "The numbers of a tensor; bfloat16 has two digits, so its rows sum to 1 only nearly."
+    if scores.dtype in (torch.float32, torch.float64):
+        return scores.numpy()
+    table = scores.double()
+    if scores.dtype == torch.bfloat16 and scores.ndim == 2:
+        sums = table.sum(1, keepdim=True)
+        if ((sums - 1).abs() <= torch.finfo(torch.bfloat16).eps).all():
+            table = table / sums
+    return table.numpy()
+
+
 def score_table(
     scores: Any,  # (n, k) an array, a tensor of torch, a DataFrame of pandas, or rows in a list
 ) -> np.ndarray:  # (n, k) the same numbers
@@ -50,8 +62,7 @@ def score_table(
         (n, k) the same numbers
     """
     if isinstance(scores, torch.Tensor):
-        exact = scores if scores.dtype in (torch.float32, torch.float64) else scores.double()
-        return exact.detach().cpu().numpy()
+        return _table_of_tensor(scores.detach().cpu())
     if isinstance(scores, pd.DataFrame):
         return _table_of_frame(scores)
     try:
