@@ -140,24 +140,6 @@ AUDIT_HELP = {  # option -> what --help says of it
 
 
 # %% ../nbs/30_cli.ipynb #ecdb55e0
-def _model_and_sets(model: str | None, *sets: Path | None) -> dict[str, Any]:
-    "What `audit` takes of a model in a file and its three sets; nothing where none is given."
-    from .audit.own_files import read_labelled, read_model
-
-    names = ("members", "reference", "nonmembers")
-    given = {name: path for name, path in zip(names, sets, strict=True) if path is not None}
-    if model is None and given:
-        raise InputError(
-            "a model is missing: purification-nb audit model.joblib --members ... --reference ..."
-            " --nonmembers ...; for files of scores there is purification-nb audit-scores"
-        )
-    if model is None:
-        return {}
-    if missing := [name for name in names if name not in given]:
-        raise InputError(f"a model needs --{', --'.join(missing)} too: files of records")
-    return {"data": read_model(model)} | {name: read_labelled(given[name]) for name in names}
-
-
 @app.command("audit")
 def audit_command(  # noqa: PLR0913 - the options of the command
     model: Annotated[str | None, typer.Argument(help=AUDIT_HELP["model"])] = None,
@@ -179,15 +161,14 @@ def audit_command(  # noqa: PLR0913 - the options of the command
     on --data. For scores without a model see audit-scores.
     """
     _set_scale(scale)
+    from .audit.own_files import read_model_and_sets
     from .audit.report import save
     from .audit.run import audit
     from .files import check_writable
 
     with _errors_as_one_line():
         check_writable(out)
-        audited = _model_and_sets(model, members, reference, nonmembers) or {"data": data}
-        if model is not None and data != "digit_pairs":
-            raise InputError("--data and a model of your own: one of the two, please")
+        audited = read_model_and_sets(model, data, members, reference, nonmembers)
         more: dict[str, Any] = {"shadows": shadows, "other": other, "jobs": jobs}
         found = audit(recipes=recipes, attacks=attacks, seeds=seeds, **audited, **more)
         folder = save(found, out)
