@@ -33,7 +33,7 @@ from purification_nb.audit.run import audit
 from purification_nb.cli import app
 from purification_nb.defences.estimator import refuse_members
 from purification_nb.defences.fitting import purified_module
-from purification_nb.defences.forms import in_form_of
+from purification_nb.defences.forms import as_given
 from purification_nb.defences.purifier import PurifierDefence
 from purification_nb.records import InputError, Records, Scored
 from purification_nb.service import Predictor, Trained
@@ -119,7 +119,7 @@ def test_the_label_survives_a_precision_in_which_two_scores_are_equal():
     for kind in (np.float32, np.float16, torch.float32, torch.bfloat16):
         torches = isinstance(kind, torch.dtype)
         given = torch.tensor(close).to(kind) if torches else close.astype(kind)
-        assert in_form_of(close, given).argmax(1).tolist() == [1, 0]
+        assert as_given(close, given).argmax(1).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
