@@ -396,6 +396,11 @@ def test_groups_and_records_of_ours_are_taken_too():
         ({"data": "digit_pairs"}, "a model is missing"),
         ({"target": FOREST}, "data stand there twice"),
         ({"members": (X1, Y1[:9])}, "one label is needed"),
+        ({"data": LinearSVC()}, "no predict_proba"),
+        ({"data": RandomForestClassifier}, "is a class, not a model"),
+        ({"data": LogisticRegression()}, "not fitted"),
+        ({"data": LogisticRegression(), "members": (X1, NAMES[Y1])}, "once it is fitted"),
+        ({"data": Answers(), "nonmembers": (X3, NAMES[Y3])}, "numbers of its columns, from 0"),
     ],
 )
 def test_sets_that_are_missing_or_wrong_are_named(arguments, says):

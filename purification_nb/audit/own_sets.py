@@ -54,11 +54,24 @@ def _known_classes(target: Any) -> np.ndarray | None:
     return None if classes is None or isinstance(classes, list) else np.asarray(classes)
 
 
+def _as_numbers(role: str, y: np.ndarray) -> np.ndarray:
+    "Labels where the model does not say what it calls its classes: numbers, or no and yes."
+    if y.dtype.kind in "iuf":
+        return y
+    if y.dtype.kind == "b":
+        return y.astype(int)
+    raise InputError(
+        f"the labels of {role} are no numbers, and this model has no classes_ that say which column"
+        " stands for which (an estimator has them once it is fitted): hand over the numbers of its"
+        " columns, from 0"
+    )
+
+
 def _encoded(labels: dict[str, Any], classes: np.ndarray | None) -> tuple[dict, int | None]:
     "Labels of each set as numbers of the model's columns, and how many classes it has."
     arrays = {role: np.asarray(y) for role, y in labels.items()}
     if classes is None:
-        return arrays, None
+        return {role: _as_numbers(role, y) for role, y in arrays.items()}, None
     every = np.concatenate([y.ravel() for y in arrays.values()])
     numbers = np.issubdtype(every.dtype, np.number) and np.issubdtype(classes.dtype, np.number)
     unknown = set(every.tolist()) - set(classes.tolist())
@@ -120,10 +133,12 @@ def own_sets(
     sets = {"members": members, "reference": reference, "nonmembers": nonmembers}
     _check_all_there(sets)
     target = as_target(model)
+    if isinstance(target, Trained) and not isinstance(target.model, Predictor):
+        as_predictor(target.model, 2, target.answers)  # refuses what is no model
     parts = {role: _parts_of(role, given) for role, given in sets.items()}
     labels, k = _encoded({role: y for role, (_, y, _) in parts.items()}, _known_classes(target))
     if k is None:
-        k = 1 + max(int(np.max(y, initial=0)) for y in labels.values() if y.dtype.kind in "iuf")
+        k = 1 + max(int(np.max(y, initial=0)) for y in labels.values())
         if isinstance(target, Trained) and _known_classes(target) is None:
             first = Records(parts["members"][0][:2], labels["members"][:2], k)
             k = _columns_answered(target, first.x, k)
