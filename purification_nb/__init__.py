@@ -46,6 +46,7 @@ _ROOM_OF = {  # name -> the room that holds it; `audit` is a room that can be ca
 __all__ = list(_ROOM_OF)
 
 
+# %% ../nbs/31_own_model.ipynb #43d71bd0
 def __getattr__(name: str) -> object:
     "A name from its room, fetched when it is first asked for."
     if name not in _ROOM_OF:

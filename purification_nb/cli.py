@@ -8,6 +8,7 @@ __all__ = [
     "KNOWN_DATA",
     "Data",
     "Jobs",
+    "OWN_HELP",
     "AUDIT_HELP",
     "SCORES_HELP",
     "PURIFY_HELP",
@@ -100,8 +101,8 @@ Jobs = Annotated[
     int | None, typer.Option(min=1, help="How many things to do at once. Default: one a core.")
 ]
 
-# %% ../nbs/30_cli.ipynb #fa12f046
-AUDIT_HELP = {  # option -> what --help says of it
+# %% ../nbs/30_cli.ipynb #82bcecd9
+OWN_HELP = {  # option -> what --help says of it
     "model": (
         "A trained model of your own: .joblib or .pkl of an estimator, .pt (torch.jit.save), .pt2"
         " (torch.export.save), or package.module:name. A pickle runs the code in it: read none"
@@ -114,6 +115,10 @@ AUDIT_HELP = {  # option -> what --help says of it
     ),
     "reference": "With a model: records it has never seen, for a purifier to learn from.",
     "nonmembers": "With a model: still others it has never seen, for measuring.",
+}
+
+# %% ../nbs/30_cli.ipynb #fa12f046
+AUDIT_HELP = {  # option -> what --help says of it
     "recipes": (
         "Defences to compare: names with commas, or all. Default: none, one_hot,"
         " constant_per_label, release_below, purifier, purifier_keep_label, imitation, dropout;"
@@ -142,10 +147,10 @@ AUDIT_HELP = {  # option -> what --help says of it
 # %% ../nbs/30_cli.ipynb #ecdb55e0
 @app.command("audit")
 def audit_command(  # noqa: PLR0913 - the options of the command
-    model: Annotated[str | None, typer.Argument(help=AUDIT_HELP["model"])] = None,
-    members: Annotated[Path | None, typer.Option(help=AUDIT_HELP["members"])] = None,
-    reference: Annotated[Path | None, typer.Option(help=AUDIT_HELP["reference"])] = None,
-    nonmembers: Annotated[Path | None, typer.Option(help=AUDIT_HELP["nonmembers"])] = None,
+    model: Annotated[str | None, typer.Argument(help=OWN_HELP["model"])] = None,
+    members: Annotated[Path | None, typer.Option(help=OWN_HELP["members"])] = None,
+    reference: Annotated[Path | None, typer.Option(help=OWN_HELP["reference"])] = None,
+    nonmembers: Annotated[Path | None, typer.Option(help=OWN_HELP["nonmembers"])] = None,
     data: Data = "digit_pairs",
     recipes: Annotated[str | None, typer.Option(help=AUDIT_HELP["recipes"])] = None,
     attacks: Annotated[str | None, typer.Option(help=AUDIT_HELP["attacks"])] = None,
@@ -157,8 +162,7 @@ def audit_command(  # noqa: PLR0913 - the options of the command
     jobs: Jobs = None,
 ) -> None:
     """Attack every defence with every attack, print a table, write a report.
-    The model is one of yours with its three files of records, or the library's usual one, trained
-    on --data. For scores without a model see audit-scores.
+    The model is yours, with three files of records, or the usual one, trained on --data.
     """
     _set_scale(scale)
     from .audit.own_files import read_model_and_sets

@@ -47,6 +47,7 @@ def _loaded(path: Path) -> Any:
     return torch.jit.load(path)
 
 
+# %% ../../nbs/31_own_model.ipynb #b4e2d353
 def read_model(
     # .joblib or .pkl of an estimator, .pt of torch.jit.save, .pt2 of torch.export.save, or
     # package.module:name
@@ -109,6 +110,7 @@ def _npz_parts(path: Path) -> tuple[Any, ...]:
     return tuple(arrays[name] for name in ("x", "y", "groups") if name in arrays)
 
 
+# %% ../../nbs/31_own_model.ipynb #2c32124f
 def read_labelled(
     path: str | Path,  # .npz with x, y; .csv or .parquet with a column label; groups or group too
 ) -> tuple[Any, ...]:  # (x, y) or (x, y, groups); x of a table is a DataFrame

@@ -67,6 +67,7 @@ def _as_numbers(role: str, y: np.ndarray) -> np.ndarray:
     )
 
 
+# %% ../../nbs/31_own_model.ipynb #ef20ade6
 def _encoded(labels: dict[str, Any], classes: np.ndarray | None) -> tuple[dict, int | None]:
     "Labels of each set as numbers of the model's columns, and how many classes it has."
     arrays = {role: np.asarray(y) for role, y in labels.items()}
@@ -103,6 +104,7 @@ def _columns_answered(target: Any, x: Any, k: int) -> int:
     return max(k, columns)
 
 
+# %% ../../nbs/31_own_model.ipynb #65278aed
 def own_sets(
     model: Any,  # trained already, as `as_predictor` takes it
     members: Any,  # (x, y) of the records that it was trained on; or (x, y, groups), or `Records`

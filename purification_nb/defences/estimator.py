@@ -43,6 +43,7 @@ def _records_kept(estimator: Any, records: Any) -> Iterator[tuple[Any, Any, Any]
             yield estimator, kept, records
 
 
+# %% ../../nbs/31_own_model.ipynb #64efdc36
 def _shared(kept: Any, records: Any) -> int:
     "How many of the records an estimator keeps, where that is more than chance accounts for."
     both = [
@@ -116,8 +117,62 @@ def _check_answers_with_scores(estimator: Any) -> None:
         )
 
 
+# %% ../../nbs/31_own_model.ipynb #9b4a7bfc
+def _fitted_on_a_part(estimator: Any, X: Any, y: Any, share: float, seed: int) -> tuple[Any, Any]:
+    "(a copy of the estimator, fitted on a part of the records; the other part, of this share)."
+    if y is None:
+        raise InputError(
+            "this estimator is not fitted, and requires y to be passed, but the target y is"
+            " None: hand over labels, or an estimator that is fitted already"
+        )
+    X, y = indexable(X, column_or_1d(y, warn=True))
+    check_classification_targets(y)
+    fitted, reference, its_labels, _ = train_test_split(
+        X, y, test_size=share, stratify=y, random_state=seed
+    )
+    return clone(estimator).fit(fitted, its_labels), reference
+
+
+# %% ../../nbs/31_own_model.ipynb #7e16390b
+class _AroundFitted(BaseEstimator):
+    "What keeps an estimator that is fitted already as it is: in copies, searches and settings."
+
+    estimator: Any
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; those within an estimator that is fitted are refused.
+
+        They would change nothing but what it says of itself.
+        """
+        nested = [name for name in params if name.startswith("estimator__")]
+        inner = params.get("estimator", self.estimator)
+        if nested and is_fitted(inner):
+            raise InputError(
+                f"{nested[0]} cannot be set: this estimator is fitted already and would not be"
+                " fitted again; to search its settings hand over sklearn.base.clone(estimator),"
+                " which is not fitted"
+            )
+        return super().set_params(**params)
+
+    def __sklearn_clone__(self) -> Self:
+        "A copy that is not fitted; a fitted estimator stays the same one, as if it were frozen."
+        settings = self.get_params(deep=False)
+        if not is_fitted(self.estimator):
+            settings["estimator"] = clone(self.estimator, safe=False)
+        return type(self)(**settings)
+
+    def __sklearn_tags__(self) -> Any:
+        "What the estimator takes, this takes."
+        from sklearn.utils import get_tags
+
+        tags = super().__sklearn_tags__()
+        tags.input_tags = get_tags(self.estimator).input_tags
+        tags.target_tags.required = not is_fitted(self.estimator)
+        return tags
+
+
 # %% ../../nbs/31_own_model.ipynb #c24639c0
-class PurifiedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class PurifiedClassifier(MetaEstimatorMixin, ClassifierMixin, _AroundFitted):
     """A classifier of scikit-learn whose probabilities are purified.
 
     After `fit` it has `estimator_`, the classifier that answers, `purifier_` and `classes_`;
@@ -189,7 +244,9 @@ class PurifiedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             self.estimator_, reference = self.estimator, X
             refuse_members(self.estimator_, X)
         else:
-            self.estimator_, reference = self._fitted_on_a_part(X, y)
+            self.estimator_, reference = _fitted_on_a_part(
+                self.estimator, X, y, self.reference_share, self.random_state
+            )
         self.purifier_ = fit_purifier(
             self.estimator_.predict_proba(reference),
             self.keep_label,
@@ -199,34 +256,11 @@ class PurifiedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             self.epochs,
             self.random_state,
         )
-        self._describe(reference)
-        return self
-
-    def _fitted_on_a_part(self, X: Any, y: Any) -> tuple[Any, Any]:
-        "(a copy of the estimator, fitted on a part of the records; the other part)."
-        if y is None:
-            raise InputError(
-                "this estimator is not fitted, and requires y to be passed, but the target y is"
-                " None: hand over labels, or an estimator that is fitted already"
-            )
-        X, y = indexable(X, column_or_1d(y, warn=True))
-        check_classification_targets(y)
-        fitted, reference, its_labels, _ = train_test_split(
-            X,
-            y,
-            test_size=self.reference_share,
-            stratify=y,
-            random_state=self.random_state,
-        )
-        return clone(self.estimator).fit(fitted, its_labels), reference
-
-    def _describe(self, X: Any) -> None:
-        "Say of this classifier what the estimator says of itself."
-        known = getattr(self.estimator_, "classes_", None)
-        self.classes_ = np.arange(self.purifier_.k) if known is None else known
+        self.classes_ = getattr(self.estimator_, "classes_", np.arange(self.purifier_.k))
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self.estimator_, name):
                 setattr(self, name, getattr(self.estimator_, name))
+        return self
 
     def predict_proba(
         self,
@@ -263,36 +297,4 @@ class PurifiedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         np.ndarray
             (n,) of `classes_`
         """
-        purified = self.predict_proba(X)
-        return self.classes_[purified.argmax(1)]
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters; those within an estimator that is fitted are refused.
-
-        They would change nothing but what it says of itself.
-        """
-        nested = [name for name in params if name.startswith("estimator__")]
-        inner = params.get("estimator", self.estimator)
-        if nested and is_fitted(inner):
-            raise InputError(
-                f"{nested[0]} cannot be set: this estimator is fitted already and would not be"
-                " fitted again; to search its settings hand over sklearn.base.clone(estimator),"
-                " which is not fitted"
-            )
-        return super().set_params(**params)
-
-    def __sklearn_clone__(self) -> Self:
-        "A copy that is not fitted; a fitted estimator stays the same one, as if it were frozen."
-        settings = self.get_params(deep=False)
-        if not is_fitted(self.estimator):
-            settings["estimator"] = clone(self.estimator, safe=False)
-        return type(self)(**settings)
-
-    def __sklearn_tags__(self) -> Any:
-        "What the estimator takes, this takes."
-        from sklearn.utils import get_tags
-
-        tags = super().__sklearn_tags__()
-        tags.input_tags = get_tags(self.estimator).input_tags
-        tags.target_tags.required = not is_fitted(self.estimator)
-        return tags
+        return self.classes_[self.predict_proba(X).argmax(1)]

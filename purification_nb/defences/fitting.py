@@ -185,6 +185,7 @@ def _raw_answers(network: nn.Module, records: torch.Tensor, batch_size: int) -> 
         network.train(mode)
 
 
+# %% ../../nbs/31_own_model.ipynb #efc05e74
 def _check_are(answers: str, raw: torch.Tensor) -> None:
     "Raise `InputError` where raw answers are plainly something else than was said."
     one_column = raw.numel() == len(raw)

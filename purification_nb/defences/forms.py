@@ -46,6 +46,7 @@ def _table_of_tensor(scores: torch.Tensor) -> np.ndarray:
     return table.numpy()
 
 
+# %% ../../nbs/31_own_model.ipynb #aadb718c
 def score_table(
     scores: Any,  # (n, k) an array, a tensor of torch, a DataFrame of pandas, or rows in a list
 ) -> np.ndarray:  # (n, k) the same numbers
