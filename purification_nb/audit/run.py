@@ -164,7 +164,7 @@ def _data_and_target(
     if all(given is None for given in (members, reference, nonmembers)):
         _check_order(data, recipes)
         return data, None if target is None else as_target(target)
-    if isinstance(data, Split) or (data != "digit_pairs" and target is not None):
+    if isinstance(data, Split) or not (isinstance(data, str) or target is None):
         raise InputError(f"data stand there twice; a model of your own comes first: {HOW}")
     model = data if target is None else target
     if isinstance(model, str):
