@@ -146,6 +146,13 @@ def read_labelled(
 
 
 # %% ../../nbs/31_own_model.ipynb #c7b43346
+def _as_fitted(model: Any, x: Any, *labels: Any) -> tuple[Any, ...]:
+    "The set with its table as an array, where it holds numbers and the model knows no columns."
+    numbers = isinstance(x, pd.DataFrame) and all(kind.kind in "biuf" for kind in x.dtypes)
+    by_name = hasattr(model, "feature_names_in_")
+    return x.to_numpy() if numbers and not by_name else x, *labels
+
+
 def read_model_and_sets(
     model: str | None,  # as `read_model` takes it; None for the library's usual one
     data: str,  # what that one is trained on
@@ -186,4 +193,6 @@ def read_model_and_sets(
         raise InputError(f"a model needs --{', --'.join(missing)} too: files of records")
     if data != "digit_pairs":
         raise InputError("--data and a model of your own: one of the two, please")
-    return {"data": read_model(model)} | {name: read_labelled(given[name]) for name in sets}
+    trained = read_model(model)
+    read = {name: read_labelled(given[name]) for name in sets}
+    return {"data": trained} | {name: _as_fitted(trained, *part) for name, part in read.items()}

@@ -297,4 +297,5 @@ class PurifiedClassifier(MetaEstimatorMixin, ClassifierMixin, _AroundFitted):
         np.ndarray
             (n,) of `classes_`
         """
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        purified = self.predict_proba(X)
+        return self.classes_[purified.argmax(1)]
