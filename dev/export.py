@@ -50,12 +50,18 @@ def with_relative_imports(source: str, depth: int) -> str:
 
 
 def rooms_of(notebook: Path) -> list[str]:
-    """The rooms that a notebook's directives name, the default one first."""
+    """The rooms that a notebook's directives name, the default one first; packages are no rooms."""
     import nbformat
 
     code = "\n".join(c.source for c in nbformat.read(notebook, 4).cells if c.cell_type == "code")
     named = re.findall(r"^#\s*\|\s*(?:default_exp|export)[ \t]+(\S+)", code, re.M)
-    return list(dict.fromkeys(named))
+    return [room for room in dict.fromkeys(named) if not room.endswith("__init__")]
+
+
+def package_source(exported: str, version: str | None) -> str:
+    """What a package's `__init__.py` holds: what a notebook exports, and at the top the version."""
+    own = re.sub(r"^# %% auto #0\n__all__ = \[.*?\]\n", "", exported, count=1, flags=re.M | re.S)
+    return own + (f'\n__version__ = "{version}"\n' if version else "")
 
 
 def export(root: Path, into: Path) -> Path:
@@ -81,9 +87,9 @@ def export(root: Path, into: Path) -> Path:
         nb_export(notebook, lib_path=library, mod_maker=partial(as_new_module, ModuleMaker))
     version = config["DEFAULT"]["version"]
     for folder in {library, *(path.parent for path in library.rglob("*.py"))}:
-        (folder / "__init__.py").write_text(
-            f'__version__ = "{version}"\n' if folder == library else ""
-        )
+        package = folder / "__init__.py"
+        exported = package.read_text() if package.exists() else ""
+        package.write_text(package_source(exported, version if folder == library else None))
     for path in library.rglob("*.py"):
         text = with_relative_imports(path.read_text(), len(path.relative_to(library).parts))
         path.write_text(with_parameters(with_docstring_first(text)))

@@ -8,6 +8,7 @@ __all__ = [
     "KNOWN_DATA",
     "Data",
     "Jobs",
+    "OWN_HELP",
     "AUDIT_HELP",
     "SCORES_HELP",
     "PURIFY_HELP",
@@ -26,7 +27,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -100,11 +101,28 @@ Jobs = Annotated[
     int | None, typer.Option(min=1, help="How many things to do at once. Default: one a core.")
 ]
 
+# %% ../nbs/30_cli.ipynb #82bcecd9
+OWN_HELP = {  # option -> what --help says of it
+    "model": (
+        "A trained model of your own: .joblib or .pkl of an estimator, .pt (torch.jit.save), .pt2"
+        " (torch.export.save), or package.module:name. A pickle runs the code in it: read none"
+        " that you did not write. Without, the library's usual model is trained on --data."
+    ),
+    "members": (
+        "With a model: the records it was trained on, .npz with x and y, or .csv or .parquet with"
+        " a column label; the other columns are the records, as the model was fitted on them. An"
+        " array groups or a column group may say which records stem from one person."
+    ),
+    "reference": "With a model: records it has never seen, for a purifier to learn from.",
+    "nonmembers": "With a model: still others it has never seen, for measuring.",
+}
+
 # %% ../nbs/30_cli.ipynb #fa12f046
 AUDIT_HELP = {  # option -> what --help says of it
     "recipes": (
         "Defences to compare: names with commas, or all. Default: none, one_hot,"
-        " constant_per_label, release_below, purifier, purifier_keep_label, imitation, dropout."
+        " constant_per_label, release_below, purifier, purifier_keep_label, imitation, dropout;"
+        " for a model of your own without the last two."
     ),
     "attacks": (
         "Attacks to run: names with commas, or all. Default: those that need neither shadow"
@@ -129,6 +147,10 @@ AUDIT_HELP = {  # option -> what --help says of it
 # %% ../nbs/30_cli.ipynb #ecdb55e0
 @app.command("audit")
 def audit_command(  # noqa: PLR0913 - the options of the command
+    model: Annotated[str | None, typer.Argument(help=OWN_HELP["model"])] = None,
+    members: Annotated[Path | None, typer.Option(help=OWN_HELP["members"])] = None,
+    reference: Annotated[Path | None, typer.Option(help=OWN_HELP["reference"])] = None,
+    nonmembers: Annotated[Path | None, typer.Option(help=OWN_HELP["nonmembers"])] = None,
     data: Data = "digit_pairs",
     recipes: Annotated[str | None, typer.Option(help=AUDIT_HELP["recipes"])] = None,
     attacks: Annotated[str | None, typer.Option(help=AUDIT_HELP["attacks"])] = None,
@@ -140,17 +162,19 @@ def audit_command(  # noqa: PLR0913 - the options of the command
     jobs: Jobs = None,
 ) -> None:
     """Attack every defence with every attack, print a table, write a report.
-    The model is the library's usual one, trained on these data; for a model of yours see
-    audit-scores, or audit(split, target=model) in Python.
+    The model is yours, with three files of records, or the usual one, trained on --data.
     """
     _set_scale(scale)
+    from .audit.own_files import read_model_and_sets
     from .audit.report import save
     from .audit.run import audit
     from .files import check_writable
 
     with _errors_as_one_line():
         check_writable(out)
-        found = audit(data, recipes, attacks, seeds, shadows=shadows, other=other, jobs=jobs)
+        audited = read_model_and_sets(model, data, members, reference, nonmembers)
+        more: dict[str, Any] = {"shadows": shadows, "other": other, "jobs": jobs}
+        found = audit(recipes=recipes, attacks=attacks, seeds=seeds, **audited, **more)
         folder = save(found, out)
     _print_findings(found, folder)
 

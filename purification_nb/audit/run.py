@@ -40,12 +40,13 @@ from ..defences.catalogue import CATALOGUE, DEFAULT_RECIPES, RECIPES
 from ..networks import is_picture
 from ..records import InputError, Records, join
 from ..scale import scale
-from ..service import Recipe, Trained, as_target
+from ..service import Predictor, Recipe, Trained, as_target
 from ..splits import Split
 from .cells import measure_or_report
 from .doubts import Doubt, distinct_doubts
 from .findings import Audit, recipe_title
 from .measure import CellPlan
+from .own_sets import HOW, own_sets
 from .pooling import Cells, results_by_seed, table_and_verdicts
 from .shift import shift_doubt
 
@@ -122,6 +123,12 @@ def _results_shown(plans: list[CellPlan], cells: Cells) -> dict[str, dict[str, A
     }
 
 
+def _pictures(plan: AuditPlan) -> np.ndarray | None:
+    "The held-out members of the first seed, where they are pictures."
+    records = plan.splits[0].heldout_members.x
+    return records if is_picture(records.shape[1:]) else None
+
+
 def _settings(
     plan: AuditPlan, difficulty: list[DifficultyModels | None], shadows: list[Shadows | None]
 ) -> dict[str, Any]:
@@ -145,8 +152,26 @@ def _check_order(data: Any, recipes: Any) -> None:
     if isinstance(recipes, Split) or isinstance(data, (Records, tuple, np.ndarray)):
         raise InputError(
             "the data comes first and is a Split: audit(split, target=model), with split ="
-            " split_sets(d1, d2, d3) of Records(x, y, k)"
+            f" split_sets(d1, d2, d3) of Records(x, y, k); or {HOW}"
         )
+    trained = (torch.nn.Module, Predictor, Trained)
+    if isinstance(data, trained) or hasattr(data, "predict_proba"):
+        raise InputError(f"a model comes with the records that it is tried on: {HOW}")
+
+
+def _data_and_target(
+    data: Any, recipes: Any, target: Any, members: Any, reference: Any, nonmembers: Any
+) -> tuple[Any, Any]:
+    "What `plan_audit` takes, of a model with sets of its own, or of data and a target."
+    if all(given is None for given in (members, reference, nonmembers)):
+        _check_order(data, recipes)
+        return data, None if target is None else as_target(target)
+    if isinstance(data, Split) or not (isinstance(data, str) or target is None):
+        raise InputError(f"data stand there twice; a model of your own comes first: {HOW}")
+    model = data if target is None else target
+    if isinstance(model, str):
+        raise InputError(f"a model is missing: {HOW}; for scores alone there is audit_scores")
+    return own_sets(model, members, reference, nonmembers)
 
 
 def _names_chosen(recipes: Any, attacks: Any, target: Any) -> tuple[list, dict[str, Callable]]:
@@ -296,8 +321,9 @@ def _measured_cells(plans: list[CellPlan], jobs: int | None, title: str | None) 
 
 # %% ../../nbs/25_audit.ipynb #297c74da
 def audit(  # noqa: PLR0913 - the one call of the library: each of these is asked for by itself
-    # a name for `load`, a `Split`, or a function from a seed to one
-    data: str | Split | Callable[[int], Split] = "digit_pairs",
+    # with `members`, a trained model as `as_predictor` takes it; without, a name for `load`, a
+    # `Split`, or a function from a seed to one
+    data: Any = "digit_pairs",
     # "a,b", "all", names, or `Recipe`s of your own; the eight defaults when absent, less those
     # that train a model where yours is trained already
     recipes: str | Recipe | Iterable[str | Recipe] | None = None,
@@ -320,6 +346,13 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     progress: bool = True,
     # choose the strongest attack, which fits each three times more; without, there is no such row
     strongest: bool = True,
+    *,
+    # (x, y) of the records that a model of yours was trained on, or (x, y, groups)
+    members: Any = None,
+    # the same of records that it has never seen, for a purifier to learn from
+    reference: Any = None,
+    # the same of still others that it has never seen, for measuring
+    nonmembers: Any = None,
 ) -> Audit:
     """Every recipe against every attack, over seeds; raises only where all recipes fail.
 
@@ -329,8 +362,9 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
 
     Parameters
     ----------
-    data : str | Split | Callable[[int], Split]
-        a name for `load`, a `Split`, or a function from a seed to one
+    data : Any
+        with `members`, a trained model as `as_predictor` takes it; without, a name for
+        `load`, a `Split`, or a function from a seed to one
     recipes : str | Recipe | Iterable[str | Recipe] | None
         "a,b", "all", names, or `Recipe`s of your own; the eight defaults when absent, less
         those that train a model where yours is trained already
@@ -354,13 +388,18 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     strongest : bool
         choose the strongest attack, which fits each three times more; without, there is no
         such row
+    members : Any
+        (x, y) of the records that a model of yours was trained on, or (x, y, groups)
+    reference : Any
+        the same of records that it has never seen, for a purifier to learn from
+    nonmembers : Any
+        the same of still others that it has never seen, for measuring
     """
-    _check_order(data, recipes)
+    data, target = _data_and_target(data, recipes, target, members, reference, nonmembers)
 
     def bar(title: str) -> str | None:
         return title if progress else None
 
-    target = None if target is None else as_target(target)
     about, at_scale = versions_and_machine(), scale()
     named, chosen = _names_chosen(recipes, attacks, target)
     listed, clock = _seed_list(seeds), [time.perf_counter()]
@@ -378,6 +417,4 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     run = {**about, "scale": at_scale, "settings": _settings(plan, difficulty, ready)}
     run |= results_by_seed(plans, cells) | {"verdicts": judged} | told
     run |= {"controls": _controls(plan, references), "seconds": _seconds(clock)}
-    records = plan.splits[0].heldout_members.x
-    pictures = records if is_picture(records.shape[1:]) else None
-    return Audit(table, run, _results_shown(plans, cells), pictures, references[0].drawn)
+    return Audit(table, run, _results_shown(plans, cells), _pictures(plan), references[0].drawn)

@@ -22,6 +22,7 @@ from ..defences.publishing import (
 )
 from ..records import InputError, Scored, check_scores
 from ..training import History
+from .forms import in_the_form_given
 from .paper_settings import paper_training
 from .purifier_training import Player, choose_training, train_purifier
 
@@ -169,22 +170,25 @@ class Purifier:
         module = self.as_module()
         return module, next(module.parameters()).device
 
+    @in_the_form_given
     @torch.inference_mode()
     def __call__(
         self,
-        scores: np.ndarray,  # (n, k) F's answers
-    ) -> np.ndarray:  # (n, k) float64, rows sum to 1
+        # (n, k) F's answers: an array, and as `in_the_form_given` has it a tensor or a DataFrame
+        scores: np.ndarray,
+    ) -> np.ndarray:  # (n, k) in the form and precision of the question, rows sum to 1
         """Purify; raises `InputError` for what is no scores, or of another number of classes.
 
         Parameters
         ----------
         scores : np.ndarray
-            (n, k) F's answers
+            (n, k) F's answers: an array, and as `in_the_form_given` has it a tensor or a
+            DataFrame
 
         Returns
         -------
         np.ndarray
-            (n, k) float64, rows sum to 1
+            (n, k) in the form and precision of the question, rows sum to 1
         """
         scores = np.asarray(scores)
         if scores.ndim == 2 and scores.shape[1] != self.k:
