@@ -40,23 +40,23 @@ def _with_generator(operation: Any) -> Any:
     return None
 
 
-def _device_of(arguments: tuple, named: dict[str, Any]) -> torch.device:
+def _device_of(arguments: dict[str, Any]) -> torch.device:
     "Where an operation computes: it is told, or its first tensor says."
-    if named.get("device") is not None:
-        return torch.device(named["device"])
-    found = (one.device for one in arguments if isinstance(one, torch.Tensor))
+    if arguments.get("device") is not None:
+        return torch.device(arguments["device"])
+    found = (one.device for one in arguments.values() if isinstance(one, torch.Tensor))
     return next(found, torch.get_default_device())
 
 
 # %% ../nbs/21_training.ipynb #374fa7eb
 def _dropout(
-    x: torch.Tensor, share: float, train: bool | None, *, generator: torch.Generator
+    x: torch.Tensor, p: float, train: bool | None, *, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     "What `native_dropout` gives, drawn from a generator: the values, and which of them stayed."
     if train is False:
         return x.clone(), torch.ones_like(x, dtype=torch.bool)
-    stay = torch.empty_like(x, dtype=torch.bool).bernoulli_(1 - share, generator=generator)
-    return x * stay * (0.0 if share == 1 else 1 / (1 - share)), stay
+    stay = torch.empty_like(x, dtype=torch.bool).bernoulli_(1 - p, generator=generator)
+    return x * stay * (0.0 if p == 1 else 1 / (1 - p)), stay
 
 
 class _OwnDraws(TorchDispatchMode):
@@ -69,16 +69,20 @@ class _OwnDraws(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
-        if not _is_drawing(func) or named.get("generator") is not None:
+        if not _is_drawing(func):
+            return func(*args, **named)
+        by_name = dict(zip(_argument_names(func), args, strict=False)) | named
+        if by_name.get("generator") is not None:
             return func(*args, **named)
         self.found = True
-        generator = self.draws.on(_device_of(args, named))
-        drawing = (
-            _dropout if func is torch.ops.aten.native_dropout.default else _with_generator(func)
-        )
+        in_one_piece = func is torch.ops.aten.native_dropout.default
+        drawing = _dropout if in_one_piece else _with_generator(func)
+        generator = self.draws.on(_device_of(by_name))
         if generator is None or drawing is None:
             return func(*args, **named)
-        return drawing(*args, **named, generator=generator)
+        first = args[:1]  # may be called self
+        others = {name: by_name[name] for name in list(by_name)[len(first) :]}
+        return drawing(*first, **others | {"generator": generator})
 
 
 # %% ../nbs/21_training.ipynb #46401d48

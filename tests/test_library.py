@@ -17,7 +17,7 @@ LIBRARY = ROOT / "purification_nb"
 # it.
 FLOORS = [
     {"records", "repeats", "splits", "scores", "scale", "files"},
-    {"networks", "training", "checkpoints", "cache", "downloads", "faces", "datasets"},
+    {"draws", "networks", "training", "checkpoints", "cache", "downloads", "faces", "datasets"},
     {"service", "trained", "targets"},
     {"adversary", "intervals", "evaluation", "controls", "epsilon"},
     {"attacks"},
