@@ -104,7 +104,7 @@ def own_generator(
 ) -> torch.Generator | None:
     "The generator of the training that runs in this thread; None outside: torch's own."
     running = _RUNNING.get()
-    return running and running.on(device)
+    return None if running is None else running.on(device)
 
 
 def _answer_looked_at(draws: "Draws", forward: Callable[..., Any], *inputs: Any) -> Any:

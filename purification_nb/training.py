@@ -8,6 +8,7 @@ __all__ = [
     "adam",
     "minimise",
     "seeded",
+    "chosen_key",
     "keyed_uniform",
     "History",
     "fit",
@@ -16,6 +17,7 @@ __all__ = [
 
 # %% ../nbs/21_training.ipynb #4fa4933a
 import hashlib
+import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -138,6 +140,19 @@ def _next_two(
     return rows
 
 
+def chosen_key(
+    key: int | None,  # a secret; None for a new one
+) -> int:
+    """The key given, or one from the system's generator, which nobody else knows.
+
+    Parameters
+    ----------
+    key : int | None
+        a secret; None for a new one
+    """
+    return secrets.randbits(62) if key is None else key
+
+
 def keyed_uniform(
     scores: np.ndarray,  # (n, k) one row a question
     key: int,  # secret; fixes all numbers
@@ -163,7 +178,7 @@ def keyed_uniform(
     rows = np.ascontiguousarray(np.round(table, 6) + 0.0)
     if (faint := _told_bits(rows) < 8).any():
         rows[faint] = _next_two(table[faint])
-    secret = int(key).to_bytes(16, "big", signed=True)
+    secret = int(key).to_bytes(max(16, int(key).bit_length() // 8 + 1), "big", signed=True)
     digests = [
         hashlib.blake2b(row.tobytes(), key=secret, digest_size=8 * count).digest() for row in rows
     ]
