@@ -236,7 +236,7 @@ def test_saved_and_loaded_it_answers_alike(small, tmp_path):
     assert np.array_equal(load_imitation(path, 10)(bare), service.score_map(bare))
     assert "10 classes, not for 7" in refused(lambda: load_imitation(path, 7))
     old = path.read_bytes().replace(
-        b"imitation 2", b"imitation 1"
+        b"imitation 3", b"imitation 1"
     )  # this one spread what is left over evenly
     (tmp_path / "old").write_bytes(old)
     assert "fit it again" in refused(lambda: load_imitation(tmp_path / "old"))

@@ -443,7 +443,11 @@ def load_imitation(
             f"this imitation was made for {len(tables['followers'])} classes, not for {k}"
         )
     return Imitation(
-        *(tables[name] for name in _TABLES),
+        plan=tables["plan"],
+        group=tables["group"],
+        models=tables["models"],
+        starts=tables["starts"],
+        followers=tables["followers"],
         unsure=float(about["unsure"]),
         key=int(about["key"]),
         settings=json.loads(about["settings"]),

@@ -286,8 +286,8 @@ class GuardedScores:
     def _noisy(self, scores: np.ndarray) -> np.ndarray:
         "(n, k) float32 noisy scores; those of questions asked before are remembered."
         names = [row.tobytes() for row in scores]
-        known = {name: self.answered.get(name) for name in names}
-        new = {name: row for name, row in zip(names, scores, strict=True) if known[name] is None}
+        known = {name: row for name in names if (row := self.answered.get(name)) is not None}
+        new = {name: row for name, row in zip(names, scores, strict=True) if name not in known}
         if new:
             made = noise_for_many(self.network, np.stack(list(new.values())))
             known |= dict(zip(new, made, strict=True))
