@@ -208,7 +208,12 @@ def check_labels(
 
 def _whole_numbers(y: ArrayLike) -> np.ndarray:
     "A vector of labels as int64."
-    labels = np.asarray(y)
+    try:
+        labels = np.asarray(y)
+    except ValueError as error:
+        raise InputError(
+            "labels must be one number a record, a vector; these are rows of different lengths"
+        ) from error
     if labels.ndim != 1:
         raise InputError(
             f"labels must be one number a record, a vector; these have shape {labels.shape}"
@@ -230,6 +235,8 @@ def check_scores(
 ) -> np.ndarray:  # (n, k) the same, float64
     """The scores as float64, or an `InputError` that says what they seem to be instead.
 
+    A number that rounding left a hair below 0 is 0.
+
     Parameters
     ----------
     scores : ArrayLike
@@ -242,7 +249,10 @@ def check_scores(
     np.ndarray
         (n, k) the same, float64
     """
-    table = np.ascontiguousarray(scores, np.float64)
+    try:
+        table = np.ascontiguousarray(scores, np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(_explain_no_table(scores, error)) from error
     if table.ndim != 2:
         raise InputError(
             "scores must be a table, one row a record and one column a class; this has shape"
@@ -253,7 +263,9 @@ def check_scores(
     if k is not None and table.shape[1] != k:
         raise InputError(f"these scores have {table.shape[1]} columns, but there are {k} classes")
     if not table.min() >= 0:  # which a NaN is not either
-        raise InputError(_explain_negative(table))
+        if not table.min() >= -1e-6:
+            raise InputError(_explain_negative(table))
+        table = np.maximum(table, 0)  # a sum that was rounded
     total = table @ np.ones(table.shape[1])
     if not np.abs(total - 1).max() <= 1e-3:
         raise InputError(_explain_sums(table, total))
@@ -261,6 +273,23 @@ def check_scores(
 
 
 # %% ../nbs/01_records.ipynb #1eddb3d3
+def _explain_no_table(scores: Any, error: Exception) -> str:
+    "What things that cannot be made a table of numbers seem to be."
+    wanted = "scores must be a table of numbers, one row a record and one column a class"
+    if isinstance(scores, dict):
+        return f"{wanted}; this is a dictionary: hand over its rows, say list(scores.values())"
+    try:
+        lengths = {len(row) for row in scores}
+    except TypeError:
+        lengths = set()
+    if len(lengths) > 1:
+        return (
+            f"{wanted}; these rows are of different lengths, from {min(lengths)} to"
+            f" {max(lengths)}: each needs a score for every class, 0 where it has none"
+        )
+    return f"{wanted}; these cannot be made one ({str(error).splitlines()[0]})"
+
+
 def _explain_negative(table: np.ndarray) -> str:
     "What numbers below 0, or NaN, seem to be."
     if np.isnan(table).any():

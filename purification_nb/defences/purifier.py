@@ -203,12 +203,11 @@ class Purifier:
         np.ndarray
             (n, k) float64, rows sum to 1
         """
-        scores = np.asarray(scores)
-        if scores.ndim == 2 and scores.shape[1] != self.k:
+        scores = check_scores(scores)
+        if scores.shape[1] != self.k:
             raise InputError(
                 f"this purifier was made for {self.k} classes, the scores have {scores.shape[1]}"
             )
-        scores = check_scores(scores)
         purified = np.empty(scores.shape)
         module = self._module_as_it_is()
         device = next(module.parameters()).device
