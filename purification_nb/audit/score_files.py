@@ -163,7 +163,15 @@ def _first_line(file: BinaryIO, where: str | Path) -> tuple[bytes, BinaryIO]:
 
 
 # %% ../../nbs/27_score_files.ipynb #df4ae641
-_ANY_TEXT = "surrogateescape"  # texts beside the scores come out as they went in, in any encoding
+_ANY_TEXT = "latin-1"  # a letter for each byte: texts come out as they went in, in any encoding
+
+
+def _as_utf8(text: str) -> str:
+    "A text that was read so, as it was meant."
+    try:
+        return text.encode(_ANY_TEXT).decode()
+    except UnicodeError:
+        return text
 
 
 @dataclass(frozen=True)
@@ -189,7 +197,7 @@ class _CSV:
             dtype=kinds,
             keep_default_na=False,
             chunksize=ROWS,
-            encoding_errors=_ANY_TEXT,
+            encoding=_ANY_TEXT,
         ):
             if not isinstance(part.index, pd.RangeIndex):
                 raise InputError(
@@ -201,11 +209,13 @@ class _CSV:
 def _open_csv(file: BinaryIO, where: str | Path) -> _CSV:
     "What an open binary file holds, its header read and checked."
     line, rest = _first_line(file, where)
-    header = line.decode(errors=_ANY_TEXT)
+    header = line.decode(_ANY_TEXT)
     names = next(csv.reader([header]))
     if len(names) == 1 and ";" in header:
         raise InputError(f"{where} is separated by semicolons; it must be by commas")
-    return _CSV(names, score_columns(names, where), rest, where)
+    meant = [_as_utf8(name) for name in names]
+    wanted = [names[meant.index(name)] for name in score_columns(meant, where)]
+    return _CSV(names, wanted, rest, where)
 
 
 # %% ../../nbs/27_score_files.ipynb #0ccc4fdc
@@ -340,8 +350,8 @@ def _label_numbers(columns, labelled, scores):
         return np.array([float(text) for text in label])
     except ValueError as error:
         raise InputError(
-            f"a label is not a number ({error}): labels are the numbers of the score columns,"
-            " from 0"
+            f"a label is not a number ({_as_utf8(str(error))}): labels are the numbers of the score"
+            " columns, from 0"
         ) from error
 
 

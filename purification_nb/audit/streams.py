@@ -46,7 +46,7 @@ def _texts_of_scores(decimals):
 
 def _csv_lines(frame: pd.DataFrame) -> bytes:
     "The rows of a table as a CSV has them, without a header."
-    return frame.to_csv(header=False, index=False, lineterminator="\n").encode(errors=_ANY_TEXT)
+    return frame.to_csv(header=False, index=False, lineterminator="\n").encode(_ANY_TEXT)
 
 
 def _separate_lines(frame: pd.DataFrame, behind: bytes = b"") -> list[bytes]:
@@ -135,9 +135,7 @@ def _purify_csv(source, into, purify, decimals, where):
     header = pd.DataFrame(columns=opened.names).to_csv(index=False, lineterminator="\n")
     for scores, others in opened.parts():
         purified = purify(scores)
-        into.write(
-            header.encode(errors=_ANY_TEXT) + _rows_as_in(opened, purified, others, decimals)
-        )
+        into.write(header.encode(_ANY_TEXT) + _rows_as_in(opened, purified, others, decimals))
         header = ""
 
 
