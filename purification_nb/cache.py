@@ -171,6 +171,7 @@ def library_version(
     return fingerprint(package_versions(), sources)
 
 
+# %% ../nbs/22_cache.ipynb #0d751408
 def arithmetic_of(
     device: torch.device,  # where one computes
 ) -> str:
@@ -224,6 +225,7 @@ def read_safetensors(
     return tensors, texts
 
 
+# %% ../nbs/22_cache.ipynb #2dfc331d
 def as_safetensors(
     tensors: dict[str, torch.Tensor],  # by their names, on any device
     texts: dict[str, str],  # what to keep with them
@@ -269,6 +271,7 @@ def misfit(
     return None
 
 
+# %% ../nbs/22_cache.ipynb #48200846
 def load_cached(
     path: Path,  # where `store` may have put it
     network: nn.Module,  # gets the stored weights, all of them or none

@@ -68,6 +68,7 @@ def _end_with_line(error: object, code: int = 2) -> NoReturn:
     raise typer.Exit(code)
 
 
+# %% ../nbs/30_cli.ipynb #c3abc5cf
 @contextmanager
 def _errors_as_one_line(
     stopped: str = (
@@ -97,6 +98,7 @@ def _print_findings(found: "Audit", folder: Path) -> None:
     _say(f"\nThe report: {folder / 'report.html'}")
 
 
+# %% ../nbs/30_cli.ipynb #c2933e42
 def _set_scale(scale: str | None) -> None:
     "Set the scale, where one is asked for, before any room that looks at it is entered."
     if scale:

@@ -72,6 +72,7 @@ def write_atomically(
         file.write(content)
 
 
+# %% ../nbs/22_cache.ipynb #8cc0290d
 def write_together(
     contents: dict[Path, bytes],  # path -> what it shall hold
 ) -> None:

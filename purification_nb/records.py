@@ -206,6 +206,7 @@ def check_labels(
     return labels, int(k or labels.max() + 1)
 
 
+# %% ../nbs/01_records.ipynb #c5685668
 def _whole_numbers(y: ArrayLike) -> np.ndarray:
     "A vector of labels as int64."
     try:
@@ -299,6 +300,7 @@ def _explain_negative(table: np.ndarray) -> str:
     return _explain_logits(table)
 
 
+# %% ../nbs/01_records.ipynb #43eb1d91
 def _explain_sums(table: np.ndarray, total: np.ndarray) -> str:
     "What rows of numbers from 0 whose sums are not 1 seem to be."
     if abs(np.median(total) - 100) < 2:

@@ -153,6 +153,7 @@ def chosen_key(
     return secrets.randbits(62) if key is None else key
 
 
+# %% ../nbs/21_training.ipynb #0710a199
 def keyed_uniform(
     scores: np.ndarray,  # (n, k) one row a question
     key: int,  # secret; fixes all numbers

@@ -58,6 +58,7 @@ def _contents(records: Records | None) -> list | None:
     return None if records is None else [records.x, records.y, records.k, records.groups]
 
 
+# %% ../../nbs/25_audit.ipynb #bff02c28
 def cell_path(plan: CellPlan) -> Path | None:
     "The file of a cell; None where its recipe cannot be told from others."
     try:

@@ -225,6 +225,7 @@ def _records_of_all(audit: Audit) -> pd.DataFrame:
     return pd.concat(told, names=["recipe"]) if told else pd.DataFrame()
 
 
+# %% ../../nbs/26_report.ipynb #5724e445
 def save(
     audit: Audit,
     folder: str | os.PathLike,  # made when absent

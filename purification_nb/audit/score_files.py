@@ -49,6 +49,7 @@ def _meaning(name: str) -> str:
     return name.strip().lower()
 
 
+# %% ../../nbs/27_score_files.ipynb #f0111654
 def score_columns(
     names: Iterable[str],  # of all columns
     where: str | Path = "",  # the file, for messages
@@ -141,6 +142,7 @@ class _Rejoined(io.RawIOBase):
         return len(part)
 
 
+# %% ../../nbs/27_score_files.ipynb #1d28875a
 def _first_line(file: BinaryIO, where: str | Path) -> tuple[bytes, BinaryIO]:
     "The first line that is not blank, whatever ends it, and a file that goes on behind it."
     held, end = b"", None
@@ -174,6 +176,7 @@ def _as_utf8(text: str) -> str:
         return text
 
 
+# %% ../../nbs/27_score_files.ipynb #8074e7ba
 @dataclass(frozen=True)
 class _CSV:
     "An open CSV behind its header."
@@ -206,6 +209,7 @@ class _CSV:
             yield part[self.wanted].to_numpy(), part[self.others]
 
 
+# %% ../../nbs/27_score_files.ipynb #99ea087a
 def _open_csv(file: BinaryIO, where: str | Path) -> _CSV:
     "What an open binary file holds, its header read and checked."
     line, rest = _first_line(file, where)

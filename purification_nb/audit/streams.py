@@ -56,6 +56,7 @@ def _separate_lines(frame: pd.DataFrame, behind: bytes = b"") -> list[bytes]:
     return [line + behind for line in _csv_lines(frame).split(b"\n")[:-1]]
 
 
+# %% ../../nbs/27_score_files.ipynb #953bcb54
 def csv_rows(
     scores: np.ndarray,  # (n, k)
     # texts with n rows, maybe no columns: they follow the scores
@@ -139,6 +140,7 @@ def _purify_csv(source, into, purify, decimals, where):
         header = ""
 
 
+# %% ../../nbs/27_score_files.ipynb #69a1fe16
 def _purify_parquet(source, into, purify, decimals, where):
     "From one open parquet file into another; scores become float64."
     arrow = _pyarrow()

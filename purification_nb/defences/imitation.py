@@ -403,6 +403,7 @@ def _why_no_plan(tables: dict[str, np.ndarray]) -> str | None:
     return None
 
 
+# %% ../../nbs/16_imitation.ipynb #d5698996
 def _read_imitation(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     "Texts and tables of a file, as they were written; raises `InputError` where they are not."
     try:
@@ -420,6 +421,7 @@ def _read_imitation(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndar
     return about, tables
 
 
+# %% ../../nbs/16_imitation.ipynb #5a8e224b
 def load_imitation(
     path: str | Path,  # as `save_imitation` wrote it
     k: int | None = None,  # number of classes it will be used for, if known

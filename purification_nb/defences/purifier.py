@@ -136,6 +136,7 @@ def _same_stamp(one: tuple, other: tuple) -> bool:
     )
 
 
+# %% ../../nbs/06_purifier.ipynb #5beafdc3
 @dataclass(eq=False)
 class Purifier:
     """A trained purifier: scores in, purified scores out.
