@@ -438,8 +438,7 @@ def fit(  # noqa: PLR0913 - all that a training depends on, each with a default 
     path = None
     if made_of is not None:
         settings = (epochs, batch_size, seed, patience, arithmetic_of(device), bool(mixed))
-        version = library_version(NO_NETWORK)
-        key = fingerprint(version, network, list(arrays), *settings, made_of)
+        key = fingerprint(library_version(NO_NETWORK), network, list(arrays), *settings, made_of)
         path = cache_folder() / f"{key}.safetensors"
         if (record := load_cached(path, network)) is not None:
             network.to(device).eval()
@@ -448,9 +447,8 @@ def fit(  # noqa: PLR0913 - all that a training depends on, each with a default 
     checkpoint = Checkpoint(unfinished, network, resume, device, draws := Draws(seed))
     tensors = [_as_tensor(a).to(device) for a in arrays]
     network.to(device).train()
-    loop = _Loop(
-        network, step, tensors, batch_size, device, bool(mixed), validate, before_epoch, draws
-    )
+    about = (batch_size, device, bool(mixed), validate, before_epoch, draws)
+    loop = _Loop(network, step, tensors, *about)
     with draws.of_training(network):
         history = _train(loop, epochs, patience, progress, checkpoint)
     network.eval()
