@@ -7,11 +7,13 @@ __all__ = [
     "NO_RESULT",
     "NO_NETWORK",
     "fingerprint",
+    "package_versions",
     "library_version",
     "arithmetic_of",
     "cache_folder",
     "read_safetensors",
     "as_safetensors",
+    "misfit",
     "load_cached",
     "store",
     "all_or_nothing",
@@ -29,6 +31,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,9 @@ def _feed(digest, part: Any) -> None:
         part = part.state_dict()
     if isinstance(part, torch.Tensor):
         part = part.detach().cpu().numpy()
+    if isinstance(part, np.ndarray) and part.dtype == object:
+        digest.update(f"objects {part.shape}".encode())
+        part = part.ravel().tolist()  # their bytes would be addresses
     if isinstance(part, np.ndarray):
         digest.update(f"array {part.dtype} {part.shape}".encode())
         digest.update(np.ascontiguousarray(part).tobytes())
@@ -124,10 +130,20 @@ NO_NETWORK = (
 
 
 # %% ../nbs/22_cache.ipynb #aaa1e943
+def package_versions() -> dict[str, str]:
+    "The versions of the packages that results depend on."
+    return {
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "scipy": metadata.version("scipy"),
+        "scikit-learn": metadata.version("scikit-learn"),
+    }
+
+
 def library_version(
     without: tuple[str, ...] = NO_RESULT,  # rooms, and folders of rooms, to pass over
 ) -> str:  # 64 hex digits
-    """A hash of the library's source, and of torch.
+    """A hash of the library's source, and of the versions of what it computes with.
 
     Parameters
     ----------
@@ -152,9 +168,10 @@ def library_version(
         for room, path in rooms.items()
         if not f"{room}.".startswith(passed_over)
     }
-    return fingerprint(torch.__version__, sources)
+    return fingerprint(package_versions(), sources)
 
 
+# %% ../nbs/22_cache.ipynb #0d751408
 def arithmetic_of(
     device: torch.device,  # where one computes
 ) -> str:
@@ -179,10 +196,21 @@ def cache_folder() -> Path:
     )
 
 
+def _checksum(tensors: dict[str, torch.Tensor], texts: dict[str, str]) -> str:
+    "A hash over tensors, on the CPU, and texts."
+    digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def read_safetensors(
     path: Path,  # a file of safetensors
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """The tensors of a file by their names, and the texts that came with them.
+
+    Raises ValueError where they are not what `as_safetensors` was given.
 
     Parameters
     ----------
@@ -191,14 +219,18 @@ def read_safetensors(
     """
     with safe_open(path, "pt") as file:
         names = file.keys()
-        return {name: file.get_tensor(name) for name in names}, file.metadata()
+        tensors, texts = {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    if texts.pop("checksum", None) != _checksum(tensors, texts):
+        raise ValueError("it is not what was written")
+    return tensors, texts
 
 
+# %% ../nbs/22_cache.ipynb #2dfc331d
 def as_safetensors(
     tensors: dict[str, torch.Tensor],  # by their names, on any device
     texts: dict[str, str],  # what to keep with them
 ) -> bytes:  # the file
-    """What `read_safetensors` reads.
+    """What `read_safetensors` reads: tensors, texts, and a checksum over both.
 
     Parameters
     ----------
@@ -213,13 +245,36 @@ def as_safetensors(
         the file
     """
     on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    return save(on_cpu, texts)
+    return save(on_cpu, texts | {"checksum": _checksum(on_cpu, texts)})
 
 
 # %% ../nbs/22_cache.ipynb #4b054cff
+def misfit(
+    weights: dict[str, torch.Tensor],  # by their names
+    network: nn.Module,  # that shall get them
+) -> str | None:
+    """Why these cannot be a network's weights; None where they can.
+
+    Parameters
+    ----------
+    weights : dict[str, torch.Tensor]
+        by their names
+    network : nn.Module
+        that shall get them
+    """
+    wanted = network.state_dict()
+    if weights.keys() != wanted.keys():
+        return "it holds the weights of another network"
+    for name, value in wanted.items():
+        if value.shape != weights[name].shape or value.dtype != weights[name].dtype:
+            return f"its {name} is of another shape or kind"
+    return None
+
+
+# %% ../nbs/22_cache.ipynb #48200846
 def load_cached(
     path: Path,  # where `store` may have put it
-    network: nn.Module,  # gets the stored weights
+    network: nn.Module,  # gets the stored weights, all of them or none
 ) -> dict | None:  # the record; None where there is nothing usable
     """The record of a stored network, with the weights put into `network`.
 
@@ -228,7 +283,7 @@ def load_cached(
     path : Path
         where `store` may have put it
     network : nn.Module
-        gets the stored weights
+        gets the stored weights, all of them or none
 
     Returns
     -------
@@ -240,12 +295,14 @@ def load_cached(
     try:
         tensors, texts = read_safetensors(path)
         record = json.loads(texts["history"])
-        network.load_state_dict(tensors)
+        if why := misfit(tensors, network):
+            raise ValueError(why)
     except Exception as error:
         warnings.warn(
             f"a remembered network could not be read ({error}) and is trained again", stacklevel=2
         )
         return None
+    network.load_state_dict(tensors)
     return record
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from .audit.run import versions_and_machine
 from .datasets import load
-from .files import check_writable, write_atomically
+from .files import check_writable, write_report
 from .paper import PAPER, WHY, nearest_paper_data
 from .records import InputError
 from .reproduction import FROM_MAIN, PARTS, Numbers, audit_defences
@@ -270,7 +270,10 @@ def save_card(
     tables = {table: card.of(table) for table in card.lines.table.unique()}
     page, text = _html_page(card, tables), _markdown_text(card, tables)
     held = {"lines": json.loads(card.lines.to_json(orient="records")), "why": WHY, "run": card.run}
-    write_atomically(folder / "card.json", json.dumps(held, indent=1, allow_nan=False).encode())
-    write_atomically(folder / "card.md", text.encode())
-    write_atomically(folder / "card.html", page.encode())
+    contents = {
+        "card.json": json.dumps(held, indent=1, allow_nan=False).encode(),
+        "card.md": text.encode(),
+        "card.html": page.encode(),
+    }
+    write_report(folder, contents)
     return folder

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .cache import as_safetensors, read_safetensors
+from .cache import as_safetensors, misfit, read_safetensors
+from .draws import Draws
 from .files import write_atomically
 from .records import InputError
 
@@ -114,9 +115,7 @@ def _content(checkpoint: "Checkpoint", progress: Progress) -> bytes:
     network, best_state = checkpoint.network.state_dict(), progress.best_state or {}
     tensors = {f"network.{name}": value for name, value in network.items()}
     tensors |= {f"best.{name}": value for name, value in best_state.items()}
-    tensors["random"] = torch.get_rng_state()
-    if checkpoint.device.type == "cuda":
-        tensors["random.cuda"] = torch.cuda.get_rng_state(checkpoint.device)
+    tensors |= {f"random.{device}": where for device, where in checkpoint.draws.state().items()}
     optimisers = []
     for number, optimiser in enumerate(checkpoint.optimisers):
         its_tensors, its_record = _optimiser_state(optimiser, f"optimiser.{number}.")
@@ -136,14 +135,15 @@ def _content(checkpoint: "Checkpoint", progress: Progress) -> bytes:
 def _put_back(checkpoint: "Checkpoint", tensors: Tensors, texts: dict[str, str]) -> Progress:
     """What `_content` wrote, everything in its place; how far the training had come."""
     record = json.loads(texts["record"])
-    checkpoint.network.load_state_dict(_named_from("network.", tensors))
+    weights = _named_from("network.", tensors)
+    if why := misfit(weights, checkpoint.network):
+        raise ValueError(why)
+    checkpoint.network.load_state_dict(weights)
     optimisers = zip(checkpoint.optimisers, record["optimisers"], strict=True)
     for number, (optimiser, its_record) in enumerate(optimisers):
         its_tensors = _named_from(f"optimiser.{number}.", tensors)
         _restore_optimiser(optimiser, its_tensors, its_record)
-    torch.set_rng_state(tensors["random"])
-    if checkpoint.device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["random.cuda"], checkpoint.device)
+    checkpoint.draws.restore(_named_from("random.", tensors))
     best_state = _named_from("best.", tensors)
     return Progress(
         record["epochs"],
@@ -169,12 +169,15 @@ class Checkpoint:
         that train it
     device : torch.device
         where
+    draws : Draws
+        whose random numbers come next
     """
 
     path: Path | None  # of the file
     network: nn.Module  # that is trained
     optimisers: Sequence[torch.optim.Optimizer]  # that train it
     device: torch.device  # where
+    draws: Draws  # whose random numbers come next
 
     def write(
         self,

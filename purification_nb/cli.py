@@ -57,12 +57,19 @@ KNOWN_DATA = (
 )
 
 
+def _say(text: object, err: bool = False) -> None:
+    "Print a line; a terminal without some of its letters gets question marks for them."
+    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
+    typer.echo(str(text).encode(encoding, "replace").decode(encoding), err=err)
+
+
 def _end_with_line(error: object, code: int = 2) -> NoReturn:
     "End the command with one line on standard error."
-    typer.echo(f"purification-nb: {error}", err=True)
+    _say(f"purification-nb: {error}", err=True)
     raise typer.Exit(code)
 
 
+# %% ../nbs/30_cli.ipynb #c3abc5cf
 @contextmanager
 def _errors_as_one_line(
     stopped: str = (
@@ -77,18 +84,22 @@ def _errors_as_one_line(
         _end_with_line(error)
     except BrokenPipeError:
         raise typer.Exit(1) from None  # whoever read along has gone
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        _end_with_line(f"{what}{error.strerror or error}")
     except KeyboardInterrupt:
         _end_with_line(stopped, 130)
 
 
 def _print_findings(found: "Audit", folder: Path) -> None:
     "What an audit found, on the terminal."
-    typer.echo(f"\n{found}\n")
+    _say(f"\n{found}\n")
     for sentence in found.sentences():
-        typer.echo(f"- {sentence}")
-    typer.echo(f"\nThe report: {folder / 'report.html'}")
+        _say(f"- {sentence}")
+    _say(f"\nThe report: {folder / 'report.html'}")
 
 
+# %% ../nbs/30_cli.ipynb #c2933e42
 def _set_scale(scale: str | None) -> None:
     "Set the scale, where one is asked for, before any room that looks at it is entered."
     if scale:
@@ -223,9 +234,9 @@ def _check_purify_options(reference: Path | None, purify: bool, keep_label: bool
 def _print_what_is_left(found: "ScoresAudit", purifier_folder: Path | None) -> None:
     "What could not be audited, and what to do with the purifier that was saved."
     if left := found.run["settings"]["not applicable"]:
-        typer.echo(f"Not applicable to scores alone: {', '.join(left)}")
+        _say(f"Not applicable to scores alone: {', '.join(left)}")
     if purifier_folder:
-        typer.echo(
+        _say(
             f"The purifier: {purifier_folder}; next: purification-nb purify scores.csv --with"
             f" {purifier_folder}"
         )
@@ -308,7 +319,7 @@ def purify_command(
         else:
             check_writable(Path(out).parent)
             rows = purify_file(scores, score_map, out)
-    typer.echo(f"{rows} rows purified{'' if piped else f': {out}'}", err=piped)
+    _say(f"{rows} rows purified{'' if piped else f': {out}'}", err=piped)
 
 
 # %% ../nbs/30_cli.ipynb #69955254
@@ -346,8 +357,8 @@ def reproduce_command(
         made = reproduce(data, tables, seeds, jobs)
         folder = save_card(made, out)
     for table in made.run["seconds"]:
-        typer.echo(f"\n{table}\n{made.of(table).to_string()}")
-    typer.echo(f"\nThe card: {folder / 'card.html'}")
+        _say(f"\n{table}\n{made.of(table).to_string()}")
+    _say(f"\nThe card: {folder / 'card.html'}")
 
 
 # %% ../nbs/30_cli.ipynb #91f51e3c
@@ -359,8 +370,8 @@ def data_command(
     with _errors_as_one_line():
         split = load(name)
     others = f", and {len(split.auxiliary)} of others" if split.auxiliary else ""
-    typer.echo(
+    _say(
         f"{split.name}: {split.d1.x.shape[1:]} per record, {split.k} classes; D1 {len(split.d1)},"
         f" D2 {len(split.d2)}, D3 {len(split.d3)} records{others}"
     )
-    typer.echo(f"data folder: {data_folder()} (PURIFICATION_NB_DATA moves it)")
+    _say(f"data folder: {data_folder()} (PURIFICATION_NB_DATA moves it)")

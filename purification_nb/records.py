@@ -4,7 +4,6 @@
 
 # %% auto #0
 __all__ = [
-    "ONE_OUTPUT",
     "Labelled",
     "as_floats",
     "for_network",
@@ -13,7 +12,6 @@ __all__ = [
     "check_labels",
     "classes_of",
     "encode_labels",
-    "check_scores",
     "Scored",
     "join",
 ]
@@ -29,6 +27,8 @@ from numpy.typing import ArrayLike
 from .errors import DataUnavailable as DataUnavailable
 from .errors import InputError
 from .errors import refused as refused
+from .score_checks import ONE_OUTPUT as ONE_OUTPUT
+from .score_checks import check_scores as check_scores
 from .tables import (
     are_pictures_in_bytes,
     as_array,
@@ -273,7 +273,12 @@ def check_labels(
 # %% ../nbs/01_records.ipynb #c53be2f0
 def _whole_numbers(y: ArrayLike) -> np.ndarray:
     "A vector of labels as int64."
-    labels = np.asarray(y)
+    try:
+        labels = np.asarray(y)
+    except ValueError as error:
+        raise InputError(
+            "labels must be one number a record, a vector; these are rows of different lengths"
+        ) from error
     if labels.ndim != 1:
         raise InputError(
             f"labels must be one number a record, a vector; these have shape {labels.shape}"
@@ -347,92 +352,6 @@ def encode_labels(
             f" ({', '.join(map(str, list(place)[:4]))}{', ...' if len(place) > 4 else ''})"
         )
     return np.array([place[one] for one in given], np.int64)
-
-
-# %% ../nbs/01_records.ipynb #d80f79b4
-def check_scores(
-    scores: ArrayLike,  # (n, k) what a predictor answered
-    k: int | None = None,  # number of classes expected, if known
-) -> np.ndarray:  # (n, k) the same, float64
-    """The scores as float64, or an `InputError` that says what they seem to be instead.
-
-    Parameters
-    ----------
-    scores : ArrayLike
-        (n, k) what a predictor answered
-    k : int | None
-        number of classes expected, if known
-
-    Returns
-    -------
-    np.ndarray
-        (n, k) the same, float64
-    """
-    table = np.ascontiguousarray(scores, np.float64)
-    if table.ndim != 2:
-        raise InputError(
-            "scores must be a table, one row a record and one column a class; this has shape"
-            f" {table.shape}" + (f": {ONE_OUTPUT}" if table.ndim == 1 else "")
-        )
-    if len(table) == 0:
-        raise InputError("an empty set: there is not a single row of scores")
-    if k is not None and table.shape[1] != k:
-        raise InputError(_explain_columns(table.shape[1], k))
-    if not table.min() >= 0:  # which a NaN is not either
-        raise InputError(_explain_negative(table))
-    total = table @ np.ones(table.shape[1])
-    if not np.abs(total - 1).max() <= 1e-3:
-        raise InputError(_explain_sums(table, total))
-    return table
-
-
-# %% ../nbs/01_records.ipynb #1eddb3d3
-# what to do about a model of two classes that answers with one number
-ONE_OUTPUT = (
-    "where a model answers with one number, say answers='sigmoid' if it is the probability of"
-    " class 1, answers='logit' if its log-odds, to `as_predictor` or `Trained`; or hand over both"
-    " columns, 1 - p and p"
-)
-
-
-def _explain_columns(columns: int, k: int) -> str:
-    "What a wrong number of columns may be."
-    told = f"these scores have {columns} columns, but there are {k} classes"
-    return f"{told}: {ONE_OUTPUT}" if columns == 1 and k == 2 else told
-
-
-def _explain_negative(table: np.ndarray) -> str:
-    "What numbers below 0, or NaN, seem to be."
-    if np.isnan(table).any():
-        return (
-            f"{np.isnan(table).any(1).sum()} rows of the scores hold NaN: did the network diverge?"
-        )
-    return _explain_logits(table)
-
-
-# %% ../nbs/01_records.ipynb #b32faadb
-def _explain_sums(table: np.ndarray, total: np.ndarray) -> str:
-    "What rows of numbers from 0 whose sums are not 1 seem to be."
-    if abs(np.median(total) - 100) < 2:
-        return (
-            f"these rows sum to {np.median(total):.4g}: they look like percents; divide them by 100"
-        )
-    if table.max() > 1 + 1e-4:
-        return _explain_logits(table)
-    worst = np.abs(total - 1).argmax()
-    return (
-        f"row {worst} of the scores sums to {total[worst]:.4g}, not to 1: were"
-        " they rounded (then divide each row by its sum), cut to the top k (then spread what"
-        " is missing over the other classes), or are they sigmoids?"
-    )
-
-
-def _explain_logits(table: np.ndarray) -> str:
-    "That numbers outside 0 to 1 look like logits."
-    return (
-        f"scores must lie between 0 and 1, these reach from {table.min():.3g} to"
-        f" {table.max():.3g}: they look like logits; apply softmax first"
-    )
 
 
 # %% ../nbs/01_records.ipynb #eb7f765f

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .draws import own_generator
 from .networks import densenet, face_network, is_picture, mlp
 from .records import Records, for_network
 from .scale import scale
@@ -118,9 +119,10 @@ def augmented(
     n = len(x)
     height, width = x.shape[-2:]
     padded = F.pad(x, (by,) * 4).reshape(n, -1, height + 2 * by, width + 2 * by)
-    down = torch.randint(0, 2 * by + 1, (n, 1))
-    right = torch.randint(0, 2 * by + 1, (n, 1))
-    mirrored = torch.rand(n, 1) < 0.5
+    own = own_generator()  # of the training that asks
+    down = torch.randint(0, 2 * by + 1, (n, 1), generator=own)
+    right = torch.randint(0, 2 * by + 1, (n, 1), generator=own)
+    mirrored = torch.rand(n, 1, generator=own) < 0.5
     columns = torch.where(mirrored, torch.arange(width).flip(0), torch.arange(width)) + right
     columns = columns.to(x.device)
     rows = (down + torch.arange(height)).to(x.device)

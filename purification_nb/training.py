@@ -8,6 +8,7 @@ __all__ = [
     "adam",
     "minimise",
     "seeded",
+    "chosen_key",
     "keyed_uniform",
     "History",
     "fit",
@@ -16,6 +17,7 @@ __all__ = [
 
 # %% ../nbs/21_training.ipynb #4fa4933a
 import hashlib
+import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +41,7 @@ from .cache import (
     store,
 )
 from .checkpoints import Checkpoint, Progress
+from .draws import Draws
 from .records import InputError
 from .scale import scale
 
@@ -101,27 +104,61 @@ def minimise(
 # %% ../nbs/21_training.ipynb #151f1862
 @contextmanager
 def seeded(
-    seed: int,  # fixes initial weights, shuffling, dropout
+    seed: int,  # fixes initial weights, and whatever else is drawn
 ) -> Iterator[None]:
-    """Inside, torch's random numbers follow from `seed`; outside they go on as if nothing had been.
+    """Inside, what torch draws in this thread follows from `seed`; elsewhere nothing changes.
 
     Parameters
     ----------
     seed : int
-        fixes initial weights, shuffling, dropout
+        fixes initial weights, and whatever else is drawn
     """
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    with Draws(seed).everything():
         yield
 
 
 # %% ../nbs/21_training.ipynb #a2f1b616
+def _told_bits(
+    rounded: np.ndarray,  # (n, k) scores of six digits
+) -> np.ndarray:  # (n,)
+    "How many bits a row tells besides which score is the top one."
+    units = np.rint(rounded * 1e6)
+    np.put_along_axis(units, units.argmax(1)[:, None], 0, 1)
+    return np.log2(1 + units).sum(1)
+
+
+def _next_two(
+    scores: np.ndarray,  # (n, k) rows whose top score is nearly 1
+) -> np.ndarray:  # (n, k) 0 for all but the top one, marked by 1, and the next two
+    "By how much the next two scores are smaller than the top one, as logarithms of three digits."
+    order = np.argsort(-scores, 1, kind="stable")[:, :3]
+    logs = np.log(np.maximum(np.take_along_axis(scores, order, 1), np.finfo(float).tiny))
+    below = np.round(logs - logs[:, :1], 3)
+    below[:, 0] = 1
+    rows = np.zeros(scores.shape)
+    np.put_along_axis(rows, order, below, 1)
+    return rows
+
+
+def chosen_key(
+    key: int | None,  # a secret; None for a new one
+) -> int:
+    """The key given, or one from the system's generator, which nobody else knows.
+
+    Parameters
+    ----------
+    key : int | None
+        a secret; None for a new one
+    """
+    return secrets.randbits(62) if key is None else key
+
+
+# %% ../nbs/21_training.ipynb #0710a199
 def keyed_uniform(
     scores: np.ndarray,  # (n, k) one row a question
     key: int,  # secret; fixes all numbers
     count: int = 1,  # numbers a row, at most 8
-) -> np.ndarray:  # (n, count) in [0, 1)
+) -> np.ndarray:  # (n, count) from 0 to below 1
     """One-time randomness: numbers that depend on each row and the key, and on nothing else.
 
     Parameters
@@ -136,14 +173,18 @@ def keyed_uniform(
     Returns
     -------
     np.ndarray
-        (n, count) in [0, 1)
+        (n, count) from 0 to below 1
     """
-    rows = np.ascontiguousarray(np.round(np.asarray(scores, np.float64), 6) + 0.0)
-    secret = int(key).to_bytes(16, "big", signed=True)
+    table = np.asarray(scores, np.float64)
+    rows = np.ascontiguousarray(np.round(table, 6) + 0.0)
+    if (faint := _told_bits(rows) < 8).any():
+        rows[faint] = _next_two(table[faint])
+    secret = int(key).to_bytes(max(16, int(key).bit_length() // 8 + 1), "big", signed=True)
     digests = [
         hashlib.blake2b(row.tobytes(), key=secret, digest_size=8 * count).digest() for row in rows
     ]
-    return np.frombuffer(b"".join(digests), np.uint64).reshape(len(rows), count) / 2.0**64
+    numbers = np.frombuffer(b"".join(digests), np.uint64).reshape(len(rows), count) / 2.0**64
+    return np.minimum(numbers, np.nextafter(1, 0))  # 64 ones would round up to 1
 
 
 # %% ../nbs/21_training.ipynb #d1c7f24d
@@ -225,13 +266,17 @@ def _as_batch(tensor: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return part.float() / 255 if part.dtype == torch.uint8 and part.dim() >= 3 else part
 
 
-def _mean_losses(step: Step, tensors: list[torch.Tensor], batch_size: int) -> dict[str, float]:
+def _mean_losses(
+    step: Step, tensors: list[torch.Tensor], batch_size: int, draws: Draws
+) -> dict[str, float]:
     """The mean of each loss over one pass, with an update for each batch."""
     n = len(tensors[0])
     sums: dict[str, Any] = {}
     count = 0
-    for rows in torch.randperm(n).tensor_split(-(-n // batch_size)):
-        losses = step(*(_as_batch(tensor, rows) for tensor in tensors))
+    order = torch.randperm(n, generator=draws.on("cpu"))
+    for rows in order.tensor_split(-(-n // batch_size)):
+        batch = [_as_batch(tensor, rows) for tensor in tensors]
+        losses = draws.call(step, batch, first=not count)
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value * len(rows)
         count += len(rows)
@@ -251,15 +296,17 @@ class _Loop:
     mixed: bool
     validate: Callable[[], SupportsFloat] | None
     before_epoch: Callable[[int], Any] | None
+    draws: Draws
 
     def epoch(self, number: int, progress: Progress) -> dict[str, float]:
         """Go through the data once; each loss by its name, the best weights kept."""
         if self.before_epoch:
-            self.before_epoch(number)
+            with self.draws.everything():
+                self.before_epoch(number)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
-            losses = _mean_losses(self.step, self.tensors, self.batch_size)
+            losses = _mean_losses(self.step, self.tensors, self.batch_size, self.draws)
         if self.validate is not None:
-            with _evaluating(self.network):
+            with _evaluating(self.network), self.draws.everything():
                 losses["validation"] = float(self.validate())
             progress.keep_if_best(losses["validation"], number, self.network)
         return losses
@@ -391,18 +438,18 @@ def fit(  # noqa: PLR0913 - all that a training depends on, each with a default 
     path = None
     if made_of is not None:
         settings = (epochs, batch_size, seed, patience, arithmetic_of(device), bool(mixed))
-        version = library_version(NO_NETWORK)
-        key = fingerprint(version, network, list(arrays), *settings, made_of)
+        key = fingerprint(library_version(NO_NETWORK), network, list(arrays), *settings, made_of)
         path = cache_folder() / f"{key}.safetensors"
-        if record := load_cached(path, network):
+        if (record := load_cached(path, network)) is not None:
             network.to(device).eval()
             return History(**record, cached=True)
     unfinished = path.with_suffix(".unfinished") if path and resume else None
-    checkpoint = Checkpoint(unfinished, network, resume, device)
+    checkpoint = Checkpoint(unfinished, network, resume, device, draws := Draws(seed))
     tensors = [_as_tensor(a).to(device) for a in arrays]
     network.to(device).train()
-    loop = _Loop(network, step, tensors, batch_size, device, bool(mixed), validate, before_epoch)
-    with seeded(seed):
+    about = (batch_size, device, bool(mixed), validate, before_epoch, draws)
+    loop = _Loop(network, step, tensors, *about)
+    with draws.of_training(network):
         history = _train(loop, epochs, patience, progress, checkpoint)
     network.eval()
     if path and not history.interrupted:

@@ -16,8 +16,18 @@ LIBRARY = ROOT / "purification_nb"
 # Bottom first; a room imports from floors below, and from rooms of its own floor that do not import
 # it.
 FLOORS = [
-    {"errors", "tables", "records", "repeats", "splits", "scores", "scale", "files"},
-    {"networks", "training", "checkpoints", "cache", "downloads", "faces", "datasets"},
+    {
+        "errors",
+        "tables",
+        "score_checks",
+        "records",
+        "repeats",
+        "splits",
+        "scores",
+        "scale",
+        "files",
+    },
+    {"draws", "networks", "training", "checkpoints", "cache", "downloads", "faces", "datasets"},
     {"service", "trained", "network_answers", "targets"},
     {"adversary", "intervals", "evaluation", "controls", "epsilon"},
     {"attacks"},

@@ -39,6 +39,7 @@ from purification_nb.cache import (
 from purification_nb.datasets import digits
 from purification_nb.defences.in_training import DPSGD, ModelStacking, Regularised
 from purification_nb.defences.players import AdversarialModel
+from purification_nb.draws import Draws
 from purification_nb.networks import conv_decoder, densenet, face_network
 from purification_nb.records import InputError, Records, as_floats
 from purification_nb.service import Recipe, scores_of
@@ -264,7 +265,7 @@ def test_two_optimisers_the_best_epoch_and_patience_survive_a_stop(cache, tmp_pa
 def test_the_check_can_fail(cache, tmp_path, monkeypatch):
     whole, _ = corner()
     monkeypatch.setenv("PURIFICATION_NB_CACHE", str(tmp_path / "other"))
-    monkeypatch.setattr(torch, "set_rng_state", lambda state: None)  # forget the random numbers
+    monkeypatch.setattr(Draws, "restore", lambda self, state: None)  # forget the random numbers
     corner(stop_in=5)
     assert fingerprint(corner()[0]) != fingerprint(whole)
 

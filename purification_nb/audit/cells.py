@@ -37,7 +37,9 @@ def _identity(thing: Any) -> Any:
         return f"{thing.__module__}.{thing.__qualname__}"
     if isinstance(thing, (list, tuple)):
         return [_identity(item) for item in thing]
-    if thing is None or isinstance(thing, (str, int, float)):
+    if isinstance(thing, dict):
+        return {str(name): _identity(value) for name, value in thing.items()}
+    if thing is None or isinstance(thing, (str, int, float, np.ndarray, np.number)):
         return thing
     raise TypeError(
         f"a {type(thing).__name__} cannot be told from another by its name and settings"
@@ -45,6 +47,13 @@ def _identity(thing: Any) -> Any:
 
 
 # %% ../../nbs/25_audit.ipynb #56766fd1
+def _identity_of_attack(attack: Any) -> Any:
+    "An attack's kind and settings; TypeError for one that is not the library's."
+    if not type(attack).__module__.startswith("purification_nb."):
+        raise TypeError(f"a {type(attack).__name__} may do anything")
+    return [type(attack).__qualname__, _identity(vars(attack))]
+
+
 def _contents(records: Records | None) -> list | None:
     "What decides the outcome about a set of records."
     if records is None:
@@ -57,10 +66,12 @@ def _contents(records: Records | None) -> list | None:
     return [x, records.y, records.k, records.groups]
 
 
+# %% ../../nbs/25_audit.ipynb #bff02c28
 def cell_path(plan: CellPlan) -> Path | None:
     "The file of a cell; None where its recipe cannot be told from others."
     try:
         who = [_identity(plan.recipe), _identity(plan.bare)]
+        attacks = {name: _identity_of_attack(make()) for name, make in plan.attacks.items()}
     except TypeError:
         return None
     roles = [*PARTS, "auxiliary"]
@@ -69,6 +80,7 @@ def cell_path(plan: CellPlan) -> Path | None:
         who,
         [_contents(getattr(plan.split, role)) for role in roles],
         list(plan.attacks),
+        attacks,
         plan.seed,
         plan.shadows and plan.shadows.count,
         plan.difficulty and plan.difficulty.called,
@@ -156,6 +168,7 @@ def save_cell(
     text = json.dumps(plain, default=lambda number: number.item()).encode()
     file = io.BytesIO()
     arrays["plain"] = np.frombuffer(text, np.uint8)
+    arrays["checksum"] = np.array(fingerprint(arrays))
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type] # stubs: arrays are no flags
     try:
         write_atomically(path, file.getvalue())
@@ -173,6 +186,8 @@ def load_cell(path: Path) -> tuple[list[Row], dict[str, Any]] | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             held = dict(file)
+        if held.pop("checksum", None) != fingerprint(held):
+            raise ValueError("it is not what was written")
         plain = json.loads(held.pop("plain").tobytes())
         for row in plain["rows"]:
             row["estimate"] = _estimate_from_plain(row["estimate"], held)

@@ -21,7 +21,7 @@ import pandas as pd
 
 from ..attacks.catalogue import ALL_ATTACKS
 from ..defences.catalogue import CATALOGUE
-from ..files import check_writable, write_atomically
+from ..files import check_writable, write_report
 from ..records import InputError
 from .figures import figures
 from .findings import Audit, as_text, recipe_title
@@ -41,11 +41,20 @@ def _as_json(column: str, value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
+def _results(audit: Audit) -> bytes:
+    "What a results file holds."
+    rows = [
+        {str(name): _as_json(str(name), value) for name, value in row.items()}
+        for row in audit.table.to_dict("records")
+    ]
+    return json.dumps({"rows": rows, "run": audit.run}, indent=1, allow_nan=False).encode()
+
+
 def save_results(
     audit: Audit,
     file: str | os.PathLike,  # its folder is made when absent
 ) -> Path:  # the file
-    """Write the results file alone.
+    """Write the results file alone; `InputError` where that cannot be.
 
     Parameters
     ----------
@@ -57,13 +66,9 @@ def save_results(
     Path
         the file
     """
-    rows = [
-        {str(name): _as_json(str(name), value) for name, value in row.items()}
-        for row in audit.table.to_dict("records")
-    ]
-    results = json.dumps({"rows": rows, "run": audit.run}, indent=1, allow_nan=False)
-    write_atomically(Path(file), results.encode())
-    return Path(file)
+    path = Path(file)
+    write_report(path.parent, {path.name: _results(audit)})
+    return path
 
 
 # %% ../../nbs/26_report.ipynb #de6e8464
@@ -220,13 +225,15 @@ def _records_of_all(audit: Audit) -> pd.DataFrame:
     return pd.concat(told, names=["recipe"]) if told else pd.DataFrame()
 
 
+# %% ../../nbs/26_report.ipynb #5724e445
 def save(
     audit: Audit,
     folder: str | os.PathLike,  # made when absent
 ) -> Path:  # the folder, now with audit.json, table.md and report.html
-    """Write audit.json, table.md and report.html into a folder; `InputError` where one cannot.
+    """Write audit.json, table.md and report.html into a folder, all or none.
 
-    And records.csv, how surely each held-out member of the first seed is told, where it is known.
+    Raises `InputError` where one cannot be written. Beside them records.csv, how surely each
+    held-out member of the first seed is told, where it is known.
 
     Parameters
     ----------
@@ -242,9 +249,12 @@ def save(
     pictures = {title: _as_png(figure) for title, figure in figures(audit).items()}
     audit.run["seconds"]["report"] = round(time.perf_counter() - start, 2)
     page, text = _page(audit, pictures), _text_to_paste(audit)
-    save_results(audit, folder / "audit.json")
-    write_atomically(folder / "table.md", text.encode())
-    write_atomically(folder / "report.html", page.encode())
+    contents = {
+        "audit.json": _results(audit),
+        "table.md": text.encode(errors="replace"),  # the name of a file may be no text
+        "report.html": page.encode(errors="replace"),
+    }
     if len(records := _records_of_all(audit)):
-        write_atomically(folder / "records.csv", records.to_csv().encode())
+        contents["records.csv"] = records.to_csv().encode(errors="replace")
+    write_report(folder, contents)
     return folder

@@ -35,7 +35,7 @@ from ..audit.references import (
     measure_references,
     with_tpr_floor,
 )
-from ..cache import one_thread, run_parallel
+from ..cache import one_thread, package_versions, run_parallel
 from ..defences.catalogue import CATALOGUE, DEFAULT_RECIPES, RECIPES
 from ..networks import is_picture
 from ..records import InputError, Records, join
@@ -58,8 +58,7 @@ def versions_and_machine() -> dict[str, dict[str, Any]]:
         "versions": {
             "purification_nb": __version__,
             "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
+            **package_versions(),
         },
         "machine": {
             "system": platform.platform(),

@@ -7,13 +7,16 @@ __all__ = ["ROWS", "KINDS", "score_columns", "read_scores", "check_shared"]
 
 # %% ../../nbs/27_score_files.ipynb #99992bd2
 import csv
+import io
 import re
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -41,10 +44,16 @@ def _check_numbering(numbers: list[int], where: str | Path) -> None:
 
 
 # %% ../../nbs/27_score_files.ipynb #7e3dc463
+def _meaning(name: str) -> str:
+    "What a column's name says, whatever its case and the blanks around it."
+    return name.strip().lower()
+
+
+# %% ../../nbs/27_score_files.ipynb #f0111654
 def score_columns(
     names: Iterable[str],  # of all columns
     where: str | Path = "",  # the file, for messages
-) -> list[str]:  # score_0 ... score_{k-1}, in that order
+) -> list[str]:  # of score_0 ... score_{k-1}, in that order, as they stand there
     """The names of the score columns.
 
     Raises `InputError` where there are none, one is missing, or one stands there twice.
@@ -59,7 +68,7 @@ def score_columns(
     Returns
     -------
     list[str]
-        score_0 ... score_{k-1}, in that order
+        of score_0 ... score_{k-1}, in that order, as they stand there
     """
     names = list(map(str, names))
     wanted = (
@@ -69,14 +78,21 @@ def score_columns(
         raise InputError(
             f"{wanted}; its first line holds numbers, so the header seems to be missing"
         )
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
+    known = [_meaning(name) for name in names]
+    ours = r"score_\d+|label|group"
+    meant = [
+        short if re.fullmatch(ours, short) else name
+        for short, name in zip(known, names, strict=True)
+    ]
+    if twice := [name for name, count in Counter(meant).items() if count > 1]:
         raise InputError(f"{where} has two columns called {twice[0]!r}")
-    numbers = sorted(int(name[6:]) for name in names if re.fullmatch(r"score_\d+", name))
-    if not numbers:
+    numbered = [name for name in names if re.fullmatch(r"score_\d+", _meaning(name))]
+    numbered.sort(key=lambda name: int(_meaning(name)[6:]))
+    if not numbered:
         more = ", ..." if len(names) > 4 else ""
         raise InputError(f"{wanted}; it has {', '.join(names[:4])}{more}")
-    _check_numbering(numbers, where)
-    return [f"score_{number}" for number in numbers]
+    _check_numbering([int(_meaning(name)[6:]) for name in numbered], where)
+    return numbered
 
 
 # %% ../../nbs/27_score_files.ipynb #f72f10b6
@@ -97,7 +113,7 @@ def _input_errors_from(where: str | Path) -> Iterator[None]:
             f"{where} could not be worked through: {error.strerror or error}"
         ) from error
     # pandas' and pyarrow's own are ValueErrors
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, EOFError, KeyError, csv.Error, zipfile.BadZipFile, zlib.error) as error:
         said = str(error)
         if "could not convert" in said or "cannot safely convert" in said:
             hint = "a score is missing or no number"
@@ -107,23 +123,103 @@ def _input_errors_from(where: str | Path) -> Iterator[None]:
 
 
 # %% ../../nbs/27_score_files.ipynb #8914b949
-def _csv_parts(file, where):
-    "From an open binary file: (n, k) scores with everything else, a part at a time."
-    header = file.readline().decode("utf-8-sig")
-    if not header.strip():
+class _Rejoined(io.RawIOBase):
+    "What was read of a stream already, and then the rest of it."
+
+    def __init__(self, held: bytes, file: BinaryIO):
+        self.held, self.file = held, file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        part = self.held[: len(buffer)]
+        if part:
+            self.held = self.held[len(part) :]
+        else:
+            part = getattr(self.file, "read1", self.file.read)(len(buffer))
+        buffer[: len(part)] = part
+        return len(part)
+
+
+# %% ../../nbs/27_score_files.ipynb #1d28875a
+def _first_line(file: BinaryIO, where: str | Path) -> tuple[bytes, BinaryIO]:
+    "The first line that is not blank, whatever ends it, and a file that goes on behind it."
+    held, end = b"", None
+    while block := file.read(1 << 16):
+        held = held + block if held else block.removeprefix(b"\xef\xbb\xbf")
+        if held.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise InputError(f"{where} is UTF-16; save it, or send it, as UTF-8")
+        held = re.sub(rb"\A([ \t]*(\r\n|\r|\n))+", b"", held)
+        if held.endswith(b"\r"):
+            held += file.read(1)  # perhaps the second half of a line's end
+        if end := re.search(rb"\r\n|\r|\n", held):
+            break
+    if not held.strip():
         raise InputError(f"{where} is empty")
+    line, rest = (held[: end.start()], held[end.end() :]) if end else (held, b"")
+    if file.seekable():
+        file.seek(-len(rest), 1)
+        return line, file
+    return line, io.BufferedReader(_Rejoined(rest, file), 1 << 18)
+
+
+# %% ../../nbs/27_score_files.ipynb #df4ae641
+_ANY_TEXT = "latin-1"  # a letter for each byte: texts come out as they went in, in any encoding
+
+
+def _as_utf8(text: str) -> str:
+    "A text that was read so, as it was meant."
+    try:
+        return text.encode(_ANY_TEXT).decode()
+    except UnicodeError:
+        return text
+
+
+# %% ../../nbs/27_score_files.ipynb #8074e7ba
+@dataclass(frozen=True)
+class _CSV:
+    "An open CSV behind its header."
+
+    names: list[str]  # of all columns, as they stand there
+    wanted: list[str]  # of the score columns, by their classes
+    rest: BinaryIO
+    where: str | Path
+
+    @property
+    def others(self) -> list[str]:
+        return [name for name in self.names if name not in self.wanted]
+
+    def parts(self) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
+        "(n, k) scores with everything else, a part at a time."
+        kinds = {name: np.float64 if name in self.wanted else str for name in self.names}
+        for part in pd.read_csv(
+            self.rest,
+            header=None,
+            names=self.names,
+            dtype=kinds,
+            keep_default_na=False,
+            chunksize=ROWS,
+            encoding=_ANY_TEXT,
+        ):
+            if not isinstance(part.index, pd.RangeIndex):
+                raise InputError(
+                    f"{self.where} has more cells in its rows than names in its header"
+                )
+            yield part[self.wanted].to_numpy(), part[self.others]
+
+
+# %% ../../nbs/27_score_files.ipynb #99ea087a
+def _open_csv(file: BinaryIO, where: str | Path) -> _CSV:
+    "What an open binary file holds, its header read and checked."
+    line, rest = _first_line(file, where)
+    header = line.decode(_ANY_TEXT)
     names = next(csv.reader([header]))
     if len(names) == 1 and ";" in header:
         raise InputError(f"{where} is separated by semicolons; it must be by commas")
-    wanted = score_columns(names, where)
-    others = [name for name in names if name not in wanted]
-    kinds = {name: np.float64 if name in wanted else str for name in names}
-    for part in pd.read_csv(
-        file, header=None, names=names, dtype=kinds, keep_default_na=False, chunksize=ROWS
-    ):
-        if not isinstance(part.index, pd.RangeIndex):
-            raise InputError(f"{where} has more cells in its rows than names in its header")
-        yield part[wanted].to_numpy(), part[others]
+    meant = [_as_utf8(name) for name in names]
+    wanted = [names[meant.index(name)] for name in score_columns(meant, where)]
+    return _CSV(names, wanted, rest, where)
 
 
 # %% ../../nbs/27_score_files.ipynb #0ccc4fdc
@@ -193,7 +289,7 @@ def _kind_of_file(path: str | Path) -> str:
 def _csv_table(path):
     "(scores, columns beside them) of a whole CSV."
     with open(path, "rb") as file:
-        parts = list(_csv_parts(file, path))
+        parts = list(_open_csv(file, path).parts())
     if not parts:
         raise InputError(f"{path} has a header and not a single row")
     scores = np.concatenate([part for part, _ in parts])
@@ -205,7 +301,7 @@ def _parquet_table(path):
     table = _pyarrow().parquet.read_table(path)
     wanted = score_columns(table.column_names, path)
     scores = np.column_stack([table[name].to_numpy() for name in wanted]).astype(np.float64)
-    beside = [name for name in ("label", "group") if name in table.column_names]
+    beside = [name for name in table.column_names if _meaning(name) in ("label", "group")]
     return scores, {name: table[name].to_numpy() for name in beside}
 
 
@@ -230,6 +326,17 @@ def _npy_table(path):
 
 
 # %% ../../nbs/27_score_files.ipynb #f6a8008f
+def _by_meaning(columns):
+    "The columns beside the scores, `label` and `group` by these names, however they are written."
+    found = {}
+    for name, column in columns.items():
+        known = _meaning(name) if _meaning(name) in ("label", "group") else name
+        if known in found:
+            raise InputError(f"there are two columns called {known!r}")
+        found[known] = column
+    return found
+
+
 def _label_numbers(columns, labelled, scores):
     "The labels as numbers, whatever kind of column they came in."
     if "label" not in columns:
@@ -247,8 +354,8 @@ def _label_numbers(columns, labelled, scores):
         return np.array([float(text) for text in label])
     except ValueError as error:
         raise InputError(
-            f"a label is not a number ({error}): labels are the numbers of the score columns,"
-            " from 0"
+            f"a label is not a number ({_as_utf8(str(error))}): labels are the numbers of the score"
+            " columns, from 0"
         ) from error
 
 
@@ -284,7 +391,7 @@ def read_scores(
     with _input_errors_from(path):
         scores, columns = read_table(path)
     try:
-        scores = check_scores(scores)
+        scores, columns = check_scores(scores), _by_meaning(columns)
         label = _label_numbers(columns, labelled, scores)
         label, _ = check_labels(label, scores.shape[1])
         return Scored(scores, label, groups=columns.get("group"))

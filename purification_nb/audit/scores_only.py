@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import ClassVar
 
@@ -100,6 +101,12 @@ def _read_sets(members, nonmembers, reference) -> _ScoreSets:
     given = {"members": members, "nonmembers": nonmembers}
     if reference is not None:
         given["reference"] = reference
+    for name, what in given.items():
+        if not isinstance(what, (Scored, str, PathLike)):
+            raise InputError(
+                f"the {name} are a {type(what).__name__}: hand over Scored(scores, y), with a table"
+                " of scores and a vector of labels, or the path of a score file"
+            )
     called = {
         name: name if isinstance(what, Scored) else Path(what).name for name, what in given.items()
     }

@@ -17,11 +17,13 @@ import numpy as np
 import pandas as pd
 
 from ..audit.score_files import (
+    _ANY_TEXT,
+    _CSV,
     _array_header,
     _array_parts,
-    _csv_parts,
     _input_errors_from,
     _kind_of_file,
+    _open_csv,
     _parquet_parts,
     _pyarrow,
     score_columns,
@@ -42,11 +44,25 @@ def _texts_of_scores(decimals):
     )
 
 
+def _csv_lines(frame: pd.DataFrame) -> bytes:
+    "The rows of a table as a CSV has them, without a header."
+    return frame.to_csv(header=False, index=False, lineterminator="\n").encode(_ANY_TEXT)
+
+
+def _separate_lines(frame: pd.DataFrame, behind: bytes = b"") -> list[bytes]:
+    "The same, apart from one another, with something behind each; nothing where nothing stands."
+    if not len(frame.columns):
+        return [b""] * len(frame)
+    return [line + behind for line in _csv_lines(frame).split(b"\n")[:-1]]
+
+
+# %% ../../nbs/27_score_files.ipynb #953bcb54
 def csv_rows(
     scores: np.ndarray,  # (n, k)
     # texts with n rows, maybe no columns: they follow the scores
     others: pd.DataFrame,
     decimals: int | None = None,  # of the scores, if known: up to 4 are looked up in a table
+    before: pd.DataFrame | None = None,  # texts that stand before the scores, where there are any
 ) -> bytes:
     """Rows of a CSV.
 
@@ -58,26 +74,28 @@ def csv_rows(
         texts with n rows, maybe no columns: they follow the scores
     decimals : int | None
         of the scores, if known: up to 4 are looked up in a table
+    before : pd.DataFrame | None
+        texts that stand before the scores, where there are any
     """
+    first = others[[]] if before is None else before
     if decimals is None or decimals > 4:
-        return (
-            pd.DataFrame(scores)
-            .assign(**others.reset_index(drop=True))
-            .to_csv(header=False, index=False, lineterminator="\n")
-            .encode()
-        )
+        table = pd.DataFrame(scores, others.index)
+        return _csv_lines(pd.concat([first, table, others], axis=1))
     table = _texts_of_scores(decimals)
-    text = table[np.rint(scores * 10**decimals).astype(np.intp)]
-    if not len(others.columns):
+    units = np.ascontiguousarray(np.rint(scores * 10**decimals), np.intp)
+    text = table[units]
+    if not len(others.columns) + len(first.columns):
         text = text.view(np.uint8).reshape(len(scores), -1)
         text[:, -1] = ord("\n")
         return text.tobytes()
-    ends = others.to_csv(header=False, index=False, lineterminator="\n").encode().split(b"\n")
-    if len(ends) != len(others) + 1:
-        return csv_rows(scores, others)  # a text with a line break in it
-    starts = text.view(f"S{text.itemsize * scores.shape[1]}")[:, 0].tolist()
-    # behind the last line break stands one empty end more
-    return b"\n".join([start + end for start, end in zip(starts, ends, strict=False)]) + b"\n"
+    lines = text.view(f"S{text.itemsize * scores.shape[1]}")[:, 0].tolist()  # each ends in a comma
+    starts, ends = _separate_lines(first, b","), _separate_lines(others)
+    if not len(starts) == len(lines) == len(ends):
+        return csv_rows(scores, others, before=before)  # a text with a line break in it
+    if not len(others.columns):
+        lines = [line[:-1] for line in lines]
+    whole = [a + b + c for a, b, c in zip(starts, lines, ends, strict=True)]
+    return b"\n".join(whole) + b"\n"
 
 
 # %% ../../nbs/27_score_files.ipynb #2facf38a
@@ -100,16 +118,29 @@ class _RowCounter:
 
 
 # %% ../../nbs/27_score_files.ipynb #f739b693
+def _rows_as_in(opened: _CSV, scores: np.ndarray, others: pd.DataFrame, decimals) -> bytes:
+    "Rows of a CSV whose columns stand as they stood in another."
+    places = [opened.names.index(name) for name in opened.wanted]
+    order = np.argsort(places)
+    first, last = min(places), max(places)
+    if last - first + 1 == len(places):
+        before = others[opened.names[:first]]
+        return csv_rows(scores[:, order], others[opened.names[last + 1 :]], decimals, before)
+    table = pd.DataFrame(scores, others.index, opened.wanted)
+    return _csv_lines(pd.concat([table, others], axis=1)[opened.names])
+
+
 def _purify_csv(source, into, purify, decimals, where):
-    "From one open CSV into another."
-    for i, (scores, others) in enumerate(_csv_parts(source, where)):
-        if i == 0:
-            names = [*(f"score_{j}" for j in range(scores.shape[1])), *others.columns]
-            header = pd.DataFrame(columns=names).to_csv(index=False, lineterminator="\n")
-            into.write(header.encode())
-        into.write(csv_rows(purify(scores), others, decimals))
+    "From one open CSV into another, with the same columns in the same order."
+    opened = _open_csv(source, where)
+    header = pd.DataFrame(columns=opened.names).to_csv(index=False, lineterminator="\n")
+    for scores, others in opened.parts():
+        purified = purify(scores)
+        into.write(header.encode(_ANY_TEXT) + _rows_as_in(opened, purified, others, decimals))
+        header = ""
 
 
+# %% ../../nbs/27_score_files.ipynb #69a1fe16
 def _purify_parquet(source, into, purify, decimals, where):
     "From one open parquet file into another; scores become float64."
     arrow = _pyarrow()

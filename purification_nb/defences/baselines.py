@@ -16,13 +16,14 @@ __all__ = [
 
 # %% ../../nbs/13_baselines.ipynb #e9854437
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 import numpy as np
 
 from ..records import InputError, Scored, check_scores
-from ..training import keyed_uniform
+from ..training import chosen_key, keyed_uniform
 from .publishing import keep_labels, limit_decimals
 
 
@@ -94,13 +95,15 @@ class RandomNoise:
     strength : float
         from 0 (untouched) to 1 (nothing but the label is left)
     key : int
-        secret of the service; the draws follow from it and the seed
+        secret of the service, a new one when absent; the draws follow from it and the seed
     """
 
     strength: float = 1.0  # from 0 (untouched) to 1 (nothing but the label is left)
-    key: int = 0  # secret of the service; the draws follow from it and the seed
+    # secret of the service, a new one when absent; the draws follow from it and the seed
+    key: int = field(default=cast(int, None), repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "key", chosen_key(self.key))
         if not 0 <= self.strength <= 1:
             raise InputError(
                 f"strength is the noise's share of an answer, between 0 and 1; {self.strength}"

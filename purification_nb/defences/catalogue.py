@@ -63,7 +63,7 @@ _ON_SCORES: dict[str, Entry] = {
         " that label",
         constant_per_label,
     ),
-    "random_noise": Entry("keeps the label and draws the scores at random", RandomNoise()),
+    "random_noise": Entry("keeps the label and draws the scores at random", RandomNoise(key=0)),
     "rounding": Entry("cuts every score to one decimal", Rounding()),
     "top_k": Entry("publishes the highest score and spreads the rest evenly", TopK()),
     "temperature": Entry("flattens scores as a softmax of temperature 2 would", Temperature()),
@@ -107,11 +107,11 @@ _HIDING: dict[str, Entry] = {
     "imitation": Entry(
         "our step past the paper: some of the sure answers are made to look like those of unsure"
         " non-members",
-        ImitationDefence(),
+        ImitationDefence(key=2005),
     ),
     "memguard": Entry(
         "adds noise to a record's scores until one membership classifier is undecided; labels stay",
-        MemGuard(),
+        MemGuard(key=0),
     ),
 }
 

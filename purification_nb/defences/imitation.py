@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from ..cache import fingerprint
 from ..defences.answer_parts import (
     Parts,
     following,
@@ -37,7 +39,7 @@ from ..files import write_atomically
 from ..records import InputError, Records, Scored, check_scores
 from ..service import Predictor
 from ..targets import MLPTarget
-from ..training import keyed_uniform
+from ..training import chosen_key, keyed_uniform
 from .optimum import EDGES, IMITATED, LABEL_ALONE, OWN_ANSWER, sureness
 
 
@@ -84,7 +86,7 @@ class Imitation:
     followers: np.ndarray  # (k, k) how often each class comes second behind each label
     # below this top score an answer keeps its second class to itself, and has no third
     unsure: float
-    key: int  # secret
+    key: int = field(repr=False)  # secret
     settings: dict = field(default_factory=dict)  # of the defence that planned it
     seconds: float = 0.0  # that planning took
     refit: "ImitationDefence | None" = None  # plans again, for other answers on the same D2
@@ -180,7 +182,7 @@ def _imitation_without_plan(reference, rehearsed, defence, seed):
         starts=starts,
         followers=follower_shares([d2.scores, *rehearsed], d2.y),
         unsure=defence.unsure,
-        key=int(np.random.default_rng([seed, 2005]).integers(2**62)),
+        key=int(np.random.default_rng([seed, defence.key]).integers(2**62)),
     )
 
 
@@ -250,6 +252,7 @@ _BOUNDS = {  # setting of the defence -> least, most
     "slack": (0, 10),
     "groups": (1, 100),
     "rehearsals": (1, 100),
+    "key": (0, 2**256),
 }
 
 
@@ -285,6 +288,9 @@ class ImitationDefence:
         how they are trained; a `Recipe` hands over its own
     rehearsed : tuple[np.ndarray, ...] | None
         their answers on D2, where they stand ready
+    key : int
+        secret of the service, from 0, a new one when absent; the lots follow from it and
+        the seed
     """
 
     leak: float = 0.01  # plan for at most so much accuracy over the label floor
@@ -302,8 +308,11 @@ class ImitationDefence:
     # how they are trained; a `Recipe` hands over its own
     target: Callable[[Records, Records, int], Predictor] = MLPTarget()
     rehearsed: tuple[np.ndarray, ...] | None = None  # their answers on D2, where they stand ready
+    # secret of the service, from 0, a new one when absent; the lots follow from it and the seed
+    key: int = field(default=cast(int, None), repr=False)
 
     def __post_init__(self):
+        object.__setattr__(self, "key", chosen_key(self.key))
         for name, (least, most) in _BOUNDS.items():
             if not least <= getattr(self, name) <= most:
                 raise InputError(
@@ -342,11 +351,16 @@ class ImitationDefence:
 
 
 # %% ../../nbs/16_imitation.ipynb #747430e5
+_TABLES = ("plan", "group", "models", "starts", "followers")
+_TEXTS = ("format", "unsure", "key", "settings", "edges")
+_FORMAT = "imitation 3"
+
+
 def save_imitation(
     imitation: Imitation,
     path: str | Path,  # of one file, written whole; it holds the secret key
 ) -> Path:  # the path
-    """Write a fitted imitation as one safetensors file.
+    """Write a fitted imitation as one safetensors file, with a hash over all that is in it.
 
     Parameters
     ----------
@@ -358,22 +372,56 @@ def save_imitation(
     Path
         the path
     """
-    tensors = {
-        name: np.ascontiguousarray(getattr(imitation, name))
-        for name in ("plan", "group", "models", "starts", "followers")
-    }
+    tensors = {name: np.ascontiguousarray(getattr(imitation, name)) for name in _TABLES}
     about = {
-        "format": "imitation 2",
+        "format": _FORMAT,
         "unsure": str(imitation.unsure),
         "key": str(imitation.key),
         "settings": json.dumps(imitation.settings),
         "edges": json.dumps(EDGES.tolist()),
     }
-    write_atomically(Path(path), save(tensors, about))
+    write_atomically(Path(path), save(tensors, about | {"hash": fingerprint(tensors, about)}))
     return Path(path)
 
 
 # %% ../../nbs/16_imitation.ipynb #c957261e
+def _why_no_plan(tables: dict[str, np.ndarray]) -> str | None:
+    "Why these tables cannot be an imitation's; None where they can."
+    plan, group, models, starts, followers = (tables[name] for name in _TABLES)
+    bins, k = len(EDGES) - 1, len(group)
+    shapes = [plan.shape[1:], models.shape[1:], starts.shape, followers.shape, group.shape]
+    if plan.ndim != 3 or shapes != [(bins, 2 + bins), (3,), (bins + 1,), (k, k), (k,)]:
+        return "its tables are not of the sizes that belong together"
+    if not all(np.isfinite(table).all() for table in tables.values()):
+        return "its tables hold NaN or infinite values"
+    if plan.min() < 0 or np.abs(plan.sum(2) - 1).max() > 1e-6:
+        return "the chances in its plan do not sum to 1"
+    if group.min() < 0 or group.max() >= len(plan):
+        return "it has labels in groups that its plan lacks"
+    if starts[0] != 0 or starts[-1] != len(models) or (np.diff(starts) < 0).any():
+        return "its bins do not divide its models"
+    return None
+
+
+# %% ../../nbs/16_imitation.ipynb #d5698996
+def _read_imitation(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    "Texts and tables of a file, as they were written; raises `InputError` where they are not."
+    try:
+        with safe_open(path, "numpy") as file:
+            about, names = file.metadata() or {}, file.keys()
+            tables = {name: file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} holds no imitation, or not a whole one ({error})") from error
+    edges = about.get("edges") == json.dumps(EDGES.tolist())
+    if about.get("format") != _FORMAT or not edges:
+        raise InputError(f"{path} is not an imitation that this version knows: fit it again")
+    written = about.pop("hash", None)
+    if written != fingerprint(tables, about) or about.keys() != {*_TEXTS}:
+        raise InputError(f"{path} was altered or is not whole: fit it again")
+    return about, tables
+
+
+# %% ../../nbs/16_imitation.ipynb #5a8e224b
 def load_imitation(
     path: str | Path,  # as `save_imitation` wrote it
     k: int | None = None,  # number of classes it will be used for, if known
@@ -387,21 +435,21 @@ def load_imitation(
     k : int | None
         number of classes it will be used for, if known
     """
-    try:
-        with safe_open(path, "numpy") as file:
-            about = file.metadata() or {}
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} holds no imitation, or not a whole one ({error})") from error
-    if about.get("format") != "imitation 2" or json.loads(about["edges"]) != EDGES.tolist():
-        raise InputError(f"{path} is not an imitation that this version knows: fit it again")
-    if k is not None and len(tensors["followers"]) != k:
+    about, tables = _read_imitation(path)
+    if tables.keys() != {*_TABLES}:
+        raise InputError(f"{path} lacks tables of an imitation: fit it again")
+    if why := _why_no_plan(tables):
+        raise InputError(f"{path} holds no imitation that can be used, {why}: fit it again")
+    if k is not None and len(tables["followers"]) != k:
         raise InputError(
-            f"this imitation was made for {len(tensors['followers'])} classes, not for {k}"
+            f"this imitation was made for {len(tables['followers'])} classes, not for {k}"
         )
     return Imitation(
-        **tensors,
+        plan=tables["plan"],
+        group=tables["group"],
+        models=tables["models"],
+        starts=tables["starts"],
+        followers=tables["followers"],
         unsure=float(about["unsure"]),
         key=int(about["key"]),
         settings=json.loads(about["settings"]),

@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional as F
 
+from ..draws import own_generator
 from ..networks import TwoBranch
 from ..records import InputError, Records, as_floats, for_network
 from ..scale import scale
@@ -320,6 +321,7 @@ def _private_step(network, optimiser, noise, clip, expected):
             # records need no gradient, and torch remarks on it at every step
             warnings.filterwarnings("ignore", "Full backward hook")
             value.backward()
+        mover.generator = own_generator(x.device)
         mover.step()
         return {"loss": value.item() / expected}
 
@@ -370,6 +372,11 @@ class DPSGD(MLPTarget):
     Each record's gradient is clipped, and noise added; Adam takes the steps. Raises
     `InputError` for settings out of range, and where opacus is not installed.
 
+    The epsilon in `info` is promised to one record of D1 (of digit_pairs to a pair, not to a scan
+    that stands in several), and to those who do not know the seed: the noise follows from it.
+    Where the promise is wanted and not only measured, take a seed from `secrets.randbits(63)`,
+    and forget it. Opacus' own secure noise is not used.
+
     Parameters
     ----------
     hidden : tuple[int, ...]
@@ -411,7 +418,7 @@ class DPSGD(MLPTarget):
         descend, done = _private_step(network, optimiser, self.noise, self.clip, share * len(d1))
 
         def step(number):
-            drawn = torch.rand(len(x)) < share
+            drawn = torch.rand(len(x), generator=own_generator()) < share
             return descend(x[drawn].to(number.device), y[drawn].to(number.device))
 
         history = fit(

@@ -16,6 +16,7 @@ __all__ = [
 
 # %% ../../nbs/14_memguard.ipynb #12827aa3
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
@@ -24,7 +25,15 @@ from torch.nn import functional as F
 
 from ..networks import mlp
 from ..records import InputError, Scored, check_scores
-from ..training import History, adam, fit, keyed_uniform, minimise, seeded
+from ..training import (
+    History,
+    adam,
+    chosen_key,
+    fit,
+    keyed_uniform,
+    minimise,
+    seeded,
+)
 
 
 # %% ../../nbs/14_memguard.ipynb #5b1b3bd6
@@ -244,7 +253,7 @@ class GuardedScores:
     network: nn.Module  # h
     k: int  # number of classes
     epsilon: float  # how much distortion is borne, expected L1 of each answer
-    key: int  # secret: the coins follow from it
+    key: int = field(repr=False)  # secret: the coins follow from it
     seconds: float = 0.0  # what h's training took
     # score vector -> noisy one, a few thousand of them: a walk is long
     answered: dict[bytes, np.ndarray] = field(default_factory=dict, repr=False)
@@ -277,15 +286,15 @@ class GuardedScores:
     def _noisy(self, scores: np.ndarray) -> np.ndarray:
         "(n, k) float32 noisy scores; those of questions asked before are remembered."
         names = [row.tobytes() for row in scores]
-        if len(self.answered) > 20_000:
-            self.answered.clear()
-        new = {
-            name: row for name, row in zip(names, scores, strict=True) if name not in self.answered
-        }
+        known = {name: row for name in names if (row := self.answered.get(name)) is not None}
+        new = {name: row for name, row in zip(names, scores, strict=True) if name not in known}
         if new:
             made = noise_for_many(self.network, np.stack(list(new.values())))
-            self.answered.update(zip(new, made, strict=True))
-        return np.stack([self.answered[name] for name in names])
+            known |= dict(zip(new, made, strict=True))
+        if len(self.answered) > 20_000:
+            self.answered.clear()
+        self.answered.update(known)
+        return np.stack([known[name] for name in names])
 
     def _certainty(self, scores: np.ndarray) -> np.ndarray:
         "(n,) how far h is from undecided."
@@ -326,15 +335,17 @@ class MemGuard:
     paper : bool
         h trained as in the published code
     key : int
-        secret of the service; the coins follow from it and the seed
+        secret of the service, a new one when absent; the coins follow from it and the seed
     """
 
     # how much distortion is borne, expected L1 of each answer: 0 (none) to 2 (any)
     epsilon: float = 1.0
     paper: bool = False  # h trained as in the published code
-    key: int = 0  # secret of the service; the coins follow from it and the seed
+    # secret of the service, a new one when absent; the coins follow from it and the seed
+    key: int = field(default=cast(int, None), repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "key", chosen_key(self.key))
         if not 0 <= self.epsilon <= 2:
             raise InputError(
                 f"epsilon is an L1 distance between score vectors, from 0 to 2; {self.epsilon}"

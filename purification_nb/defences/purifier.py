@@ -6,8 +6,8 @@
 __all__ = ["ROWS_AT_A_TIME", "PurifierModule", "Purifier", "PurifierDefence"]
 
 # %% ../../nbs/06_purifier.ipynb #c54d688a
+import itertools
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -124,6 +124,20 @@ def _fold_batch_norms(network: nn.Module) -> nn.Module:
 ROWS_AT_A_TIME = 1024  # of float64 scores, which stay in the processor's cache
 
 
+def _stamp_of(network: nn.Module) -> tuple:
+    "A network's tensors, with the number of times that each was written to."
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    return tuple((t, t.device, 0 if t.is_inference() else t._version) for t in tensors)
+
+
+def _same_stamp(one: tuple, other: tuple) -> bool:
+    "Whether nothing was moved, replaced or written to between two stamps."
+    return len(one) == len(other) and all(
+        a[0] is b[0] and a[1:] == b[1:] for a, b in zip(one, other, strict=True)
+    )
+
+
+# %% ../../nbs/06_purifier.ipynb #5beafdc3
 @dataclass(eq=False)
 class Purifier:
     """A trained purifier: scores in, purified scores out.
@@ -164,11 +178,15 @@ class Purifier:
         network = _fold_batch_norms(self.network.eval())
         return PurifierModule(network, self.keep_label, self.decimals).eval()
 
-    @cached_property
-    def _module_and_device(self) -> tuple[PurifierModule, torch.device]:
-        "Made at the first answer."
-        module = self.as_module()
-        return module, next(module.parameters()).device
+    def __post_init__(self) -> None:
+        self._folded: tuple[tuple, nn.Module] | None = None  # (stamp, folded network)
+
+    def _module_as_it_is(self) -> PurifierModule:
+        "The module to answer with: folded once, and again where the network was changed since."
+        made, stamp = self._folded, _stamp_of(self.network)
+        if made is None or not _same_stamp(made[0], stamp):
+            made = self._folded = stamp, self.as_module().network
+        return PurifierModule(made[1], self.keep_label, self.decimals)
 
     @in_the_form_given
     @torch.inference_mode()
@@ -190,14 +208,14 @@ class Purifier:
         np.ndarray
             (n, k) in the form and precision of the question, rows sum to 1
         """
-        scores = np.asarray(scores)
-        if scores.ndim == 2 and scores.shape[1] != self.k:
+        scores = check_scores(scores)
+        if scores.shape[1] != self.k:
             raise InputError(
                 f"this purifier was made for {self.k} classes, the scores have {scores.shape[1]}"
             )
-        scores = check_scores(scores)
         purified = np.empty(scores.shape)
-        module, device = self._module_and_device
+        module = self._module_as_it_is()
+        device = next(module.parameters()).device
         asked = torch.from_numpy(scores if scores.flags.writeable else scores.copy())
         answer = torch.from_numpy(purified)
         for start in range(0, len(scores), ROWS_AT_A_TIME):

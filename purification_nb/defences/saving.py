@@ -14,7 +14,7 @@ from typing import cast
 from safetensors.torch import load, save
 from torch import nn
 
-from ..files import write_atomically
+from ..files import write_together
 from ..networks import mlp
 from ..records import InputError
 from .purifier import Purifier
@@ -65,10 +65,8 @@ def save_purifier(
         "weights": hashlib.sha256(weights).hexdigest(),
     }
     vouched = about | {"about": _description_hash(about)}
-    write_atomically(folder / "purifier.safetensors", weights)
-    write_atomically(
-        folder / "purifier.json", json.dumps(vouched, indent=1, default=float).encode()
-    )
+    described = json.dumps(vouched, indent=1, default=float).encode()
+    write_together({folder / "purifier.safetensors": weights, folder / "purifier.json": described})
     return folder
 
 

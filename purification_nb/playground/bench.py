@@ -15,9 +15,15 @@ from itertools import product
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 
-from ..cache import cache_folder, fingerprint, library_version, run_parallel
+from ..cache import (
+    as_safetensors,
+    cache_folder,
+    fingerprint,
+    library_version,
+    read_safetensors,
+    run_parallel,
+)
 from ..defences.purifier import Purifier
 from ..files import write_atomically
 from ..records import InputError, Scored, join
@@ -103,9 +109,9 @@ def _load_or_draw(
     key = fingerprint(library_version(), seen.scores, seen.x, asked, list(tops), seed)
     path = cache_folder() / f"drawings-{key}.safetensors"
     try:
-        return load(path.read_bytes())
-    except (OSError, SafetensorError):
-        pass
+        return read_safetensors(path)[0]
+    except (OSError, SafetensorError, ValueError):
+        pass  # there is none, or it is not what was written
     decoders = {top: QuickDecoder(seen, top, seed=seed) for top in tops}
     drawn = {
         f"{top}.{i}": torch.tensor(decoder.draw(scores))
@@ -113,7 +119,7 @@ def _load_or_draw(
         for i, scores in enumerate(asked)
     }
     try:
-        write_atomically(path, save(drawn))
+        write_atomically(path, as_safetensors(drawn, {}))
     except OSError as error:
         warnings.warn(
             f"drawings could not be remembered in {path.parent} ({error}); PURIFICATION_NB_CACHE"
