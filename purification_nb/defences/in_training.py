@@ -44,12 +44,9 @@ def _relu_and_dropout(share):
 def _validation_loss(network, records):
     "A function that gives the loss on records that are not trained on."
     device = next(network.parameters()).device
-
-    def on_device(array):
-        return torch.tensor(as_floats(array), device=device)
-
-    x = for_network(records.x)
-    return lambda: F.cross_entropy(network(on_device(x)), on_device(records.y))
+    x = torch.tensor(as_floats(for_network(records.x)), device=device)
+    y = torch.tensor(records.y, device=device)
+    return lambda: F.cross_entropy(network(x), y)
 
 
 # %% ../../nbs/15_training_defences.ipynb #086623a8
