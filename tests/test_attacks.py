@@ -52,7 +52,7 @@ SMALL = MLPTarget((32,), epochs=5)
 
 @pytest.fixture(
     scope="module",
-    params=[("digit_pairs", 1, 16), ("location30", 2, 16)],
+    params=[("digit_pairs", 1, 16), ("location30", 2, 8)],
     ids=lambda param: param[0],
 )
 def found(request):

@@ -128,8 +128,8 @@ def test_the_label_survives_a_precision_in_which_two_scores_are_equal():
         (np.log(SCORES + 1e-9), "look like logits"),
         (SCORES[:, :1], "one column"),
         (SCORES[:5], "rate and epochs"),
-        ([[0.5, 0.5], [1.0]], "cannot be read as a table"),
-        ({"a": [0.5]}, "cannot be read as a table"),
+        ([[0.5, 0.5], [1.0]], "different lengths"),
+        ({"a": [0.5]}, "dictionary"),
         (SCORES[0], "must be a table"),
     ],
 )

@@ -253,7 +253,7 @@ def test_an_empty_batch_still_gets_its_noise():
     step, done = td._private_step(
         network, torch.optim.SGD(network.parameters(), lr=1.0), noise=1.0, clip=1.0, expected=1
     )
-    step(torch.tensor(D1.x[:0]), torch.tensor(D1.y[:0]))
+    step(torch.tensor(D1.x[:0], dtype=torch.float32), torch.tensor(D1.y[:0]))
     done()
     moved = torch.cat(
         [(p - b).flatten() for p, b in zip(network.parameters(), before, strict=True)]

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from ..records import InputError
+from ..score_checks import explain_no_table
 
 
 # %% ../../nbs/31_own_model.ipynb #61ba1001
@@ -70,11 +71,7 @@ def score_table(
         table = np.asarray(scores)
         return table if table.dtype.kind == "f" else table.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(
-            f"a {type(scores).__name__} of scores cannot be read as a table of numbers, one row a"
-            f" record and one column a class ({str(error).splitlines()[0]}): hand over an array,"
-            " a tensor or a DataFrame"
-        ) from error
+        raise InputError(explain_no_table(scores, error)) from error
 
 
 # %% ../../nbs/31_own_model.ipynb #a5f08287
