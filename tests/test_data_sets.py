@@ -128,11 +128,13 @@ def test_others_must_be_others():
     check_disjoint(Split(*parts[:5]))
 
 
-def test_pictures_stay_bytes_and_tables_do_not():
+def test_pictures_are_read_as_shares_and_tables_as_they_are():
     picture = RNG.integers(0, 256, (12, 9, 9), np.uint8)
     assert (
         Records(picture, [0, 1] * 6)[:3].x.dtype == np.uint8
-        and Records(picture[:, 0], [0, 1] * 6).x.dtype == np.float32
+        and Records(picture[:, 0], [0, 1] * 6).x.dtype == np.uint8
+        and as_floats(picture[:, 0]).dtype == np.float32
+        and as_floats(picture[:, 0]).max() > 1
     )
     floats = as_floats(picture)
     assert (

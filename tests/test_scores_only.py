@@ -357,9 +357,10 @@ def test_single_precision_in_a_compressed_archive_and_other_arrays(many, saved, 
     )
     purify_file(tmp_path / "in.npz", purify := load_purifier(saved), tmp_path / "out.npz")
     with np.load(tmp_path / "out.npz") as file:
-        assert np.array_equal(
-            file["scores"], purify(many.scores.astype(np.float32))
-        ) and np.array_equal(file["id"], np.arange(len(many)))
+        purified = purify(many.scores.astype(np.float32))
+        assert purified.dtype == np.float32
+        assert np.array_equal(file["scores"].astype(np.float32), purified)
+        assert np.array_equal(file["id"], np.arange(len(many)))
 
 
 def test_texts_beside_the_scores_come_out_as_they_went_in(saved, tmp_path):

@@ -6,7 +6,7 @@
 __all__ = ["INPUT_FORMS", "truncated", "published_input", "can_be_drawn", "Inversion", "label_only"]
 
 # %% ../../nbs/05_inversion.ipynb #be7b3012
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -286,10 +286,21 @@ def _train_decoder(
     return _TrainedDecoder(decoder, read, min(history["validation"]), history.seconds)
 
 
-# %% ../../nbs/05_inversion.ipynb #a1570b36
+# %% ../../nbs/05_inversion.ipynb #911efa9c
 _RACE_EPOCHS = 15  # after which the best of several decoders is known
 
 
+def _race(
+    entries: Mapping[tuple, Callable[[_Training], _TrainedDecoder]], training: _Training
+) -> tuple[dict[tuple, float], float]:
+    "The error of each decoder after a few epochs, on the records kept back; and seconds."
+    short = replace(training, epochs=min(training.epochs, _RACE_EPOCHS))
+    tried = {name: train(short) for name, train in entries.items()}
+    errors = {name: decoder.error for name, decoder in tried.items()}
+    return errors, sum(decoder.seconds for decoder in tried.values())
+
+
+# %% ../../nbs/05_inversion.ipynb #a1570b36
 class Inversion:
     """The training-based inversion attack: a decoder from scores to records (Yang et al. 2019).
 
@@ -379,18 +390,13 @@ class Inversion:
             k, shape, *_decoder_widths(self.hidden, self.conv, self.paper, shape)
         )
         entries = {
-            (form, *sizes): (make, form) for form in self.forms for sizes, make in makers.items()
+            (form, *sizes): partial(_train_decoder, make, form, self.truncation)
+            for form in self.forms
+            for sizes, make in makers.items()
         }
-        self.errors_, self.seconds_ = {}, 0.0
-        if len(entries) > 1:
-            short = replace(training, epochs=min(self.epochs, _RACE_EPOCHS))
-            for name, (make, form) in entries.items():
-                decoder = _train_decoder(make, form, self.truncation, short)
-                self.errors_[name] = decoder.error
-                self.seconds_ += decoder.seconds
+        self.errors_, self.seconds_ = _race(entries, training) if len(entries) > 1 else ({}, 0.0)
         self.best_ = min(entries, key=lambda name: self.errors_.get(name, 0))
-        make, form = entries[self.best_]
-        self.decode_ = _train_decoder(make, form, self.truncation, training)
+        self.decode_ = entries[self.best_](training)
         self.errors_[self.best_] = self.decode_.error
         self.seconds_ += self.decode_.seconds
         return self

@@ -211,7 +211,7 @@ def _squared_error(members, others):
     return ((1 - members.sigmoid()).square().mean() + others.sigmoid().square().mean()) / 2
 
 
-# %% ../../nbs/04_membership.ipynb #bc2f5b5d
+# %% ../../nbs/04_membership.ipynb #26ea8a42
 # half as wide as published: finds as much, in a third of the time
 _LESSON_SIZES: dict[str, tuple[int, ...]] = {
     "score_sizes": (512, 256, 64),
@@ -220,6 +220,7 @@ _LESSON_SIZES: dict[str, tuple[int, ...]] = {
 }
 
 
+# %% ../../nbs/04_membership.ipynb #bc2f5b5d
 class NSH(Attack):
     """Nasr, Shokri & Houmansadr's attack network on scores and the true label.
 

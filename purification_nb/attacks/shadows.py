@@ -197,15 +197,7 @@ class Shadows:
         """
         if few >= len(self.inside):
             return self
-        return _stored_or_made(self.first_, few, lambda: self._first(few))
-
-    def _first(self, few: int) -> "Shadows":
-        "The first few, with what is known of them."
-        less = Shadows(self.candidates, self.reference, few, self.seed, self.jobs)
-        less.targets_ = [(target, made[:few]) for target, made in self.targets_]
-        less.services_ = [(recipe, made[:few]) for recipe, made in self.services_]
-        less.log_odds_ = [(recipe, said[:few]) for recipe, said in self.log_odds_]
-        return less
+        return _stored_or_made(self.first_, few, lambda: _first_of(self, few))
 
     def targets(
         self,
@@ -279,6 +271,15 @@ class Shadows:
 
 
 # %% ../../nbs/11_shadows.ipynb #d9e25d77
+def _first_of(shadows: Shadows, few: int) -> Shadows:
+    "The first few, with what is known of them."
+    less = Shadows(shadows.candidates, shadows.reference, few, shadows.seed, shadows.jobs)
+    less.targets_ = [(target, made[:few]) for target, made in shadows.targets_]
+    less.services_ = [(recipe, made[:few]) for recipe, made in shadows.services_]
+    less.log_odds_ = [(recipe, said[:few]) for recipe, said in shadows.log_odds_]
+    return less
+
+
 def _outside_of_each(shadows: Shadows, others: Scored) -> np.ndarray:
     "(count, n) whether each shadow was trained on none of the groups of records not candidates."
     candidates = shadows.candidates
