@@ -211,10 +211,10 @@ def test_one_output_for_two_classes(answers):
         (Answers(lambda x: x.softmax(1)), "logits", "softmax already"),
         (Answers(lambda x: x.sigmoid()), "logits", "look like sigmoids"),
         (Answers(lambda x: x[:, 0]), "logits", "one number a record"),
-        (Answers(), "sigmoid", "several numbers a record"),
+        (Answers(), "sigmoid", "one number a record"),
         (Answers(), "scores", "look like logits"),
         (Answers(), "probabilities", "not with 'probabilities'"),
-        (nn.Linear(7, K), "logits", "cannot be asked about these records"),
+        (nn.Linear(7, K), "logits", "the network fails on"),
     ],
 )
 def test_another_last_layer_than_was_said_is_noticed(network, answers, says):

@@ -7,7 +7,6 @@ __all__ = ["fit_purifier", "PurifiedModule", "purified_module"]
 
 # %% ../../nbs/31_own_model.ipynb #9cd9f7e3
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from ..cache import one_thread
+from ..network_answers import network_scores, tensor_in
 from ..records import InputError, Scored, check_scores
 from .forms import score_table
 from .purifier import Purifier, PurifierDefence
@@ -76,14 +76,6 @@ def fit_purifier(
 
 
 # %% ../../nbs/31_own_model.ipynb #1a96ffaa
-def _answer_of(output: Any) -> torch.Tensor:
-    "The tensor in what a network returns: itself, its `logits`, or the first of several."
-    if isinstance(output, Mapping):
-        output = output["logits"] if "logits" in output else next(iter(output.values()))
-    output = getattr(output, "logits", output)
-    return output[0] if isinstance(output, (tuple, list)) else output
-
-
 def _both_classes(yes: torch.Tensor) -> torch.Tensor:
     "Scores of two classes from the probability of the second, (n,) or (n, 1)."
     yes = yes.reshape(len(yes), 1)
@@ -137,7 +129,7 @@ class PurifiedModule(nn.Module):
         torch.Tensor
             (n, k) float64
         """
-        return _SCORES_OF[self.answers](_answer_of(self.network(*records)))
+        return _SCORES_OF[self.answers](tensor_in(self.network(*records), self.answers))
 
     def forward(
         self,
@@ -158,55 +150,15 @@ class PurifiedModule(nn.Module):
         return self.purifier(self.scores(*records))
 
 
-# %% ../../nbs/31_own_model.ipynb #91e33399
-def _on_device_of(network: nn.Module, records: Any) -> torch.Tensor:
-    "Records as the network takes them: a tensor in its own type, all else in the network's."
-    held = next(network.parameters(), None)
-    given = isinstance(records, torch.Tensor)
-    tensor = records if given else torch.as_tensor(np.asarray(records))
-    if held is None:
-        return tensor if given else tensor.float()
-    cast = tensor.is_floating_point() and not given
-    return tensor.to(held.device, held.dtype if cast else tensor.dtype)
-
-
-@torch.inference_mode()
-def _raw_answers(network: nn.Module, records: torch.Tensor, batch_size: int) -> torch.Tensor:
-    "What the network answers about all records, in evaluation mode; it is left in its own."
-    mode = network.training
-    network.eval()
-    try:
-        return torch.cat([_answer_of(network(part)).cpu() for part in records.split(batch_size)])
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise InputError(
-            f"the network cannot be asked about these records: {str(error).splitlines()[0]}"
-        ) from error
-    finally:
-        network.train(mode)
-
-
-# %% ../../nbs/31_own_model.ipynb #efc05e74
-def _check_are(answers: str, raw: torch.Tensor) -> None:
-    "Raise `InputError` where raw answers are plainly something else than was said."
-    one_column = raw.numel() == len(raw)
-    if one_column != (answers in ("sigmoid", "logit")):
-        raise InputError(
-            f"this network answers with {'one number' if one_column else 'several numbers'} a"
-            f" record (shape {tuple(raw.shape)}), which are no {answers!r}: say"
-            f" answers={'sigmoid or logit' if one_column else 'logits or scores'}"
-        )
-    if answers == "logits" and raw.min() >= 0 and raw.max() <= 1:
-        sums_to_one = bool(((raw.double().sum(1) - 1).abs() < 1e-3).all())
-        raise InputError(
-            "this network seems to end in a softmax already, and a second one would flatten its"
-            " scores: say answers='scores'"
-            if sums_to_one
-            else "all answers of this network lie between 0 and 1 and do not sum to 1: they look"
-            " like sigmoids, one yes or no a class, and a purifier needs scores that share out 1"
-        )
-
-
 # %% ../../nbs/31_own_model.ipynb #2001cdbd
+def _as_numbers(records: Any) -> np.ndarray:
+    "Records as an array; a network is asked about them in its own precision, whatever theirs."
+    if not isinstance(records, torch.Tensor):
+        return np.asarray(records)
+    records = records.detach().cpu()
+    return (records.double() if records.is_floating_point() else records).numpy()
+
+
 def purified_module(
     network: nn.Module,  # trained
     # records that the network has never seen, for a purifier to learn from; or a purifier
@@ -243,9 +195,8 @@ def purified_module(
     if answers not in _SCORES_OF:
         raise InputError(f"a network answers with {', '.join(_SCORES_OF)}, not with {answers!r}")
     if not isinstance(reference, Purifier):
-        raw = _raw_answers(network, _on_device_of(network, reference), batch_size)
-        _check_are(answers, raw)
-        reference = fit_purifier(_SCORES_OF[answers](raw), **settings)
+        records = _as_numbers(reference)
+        reference = fit_purifier(network_scores(network, answers, batch_size, records), **settings)
     elif settings:
         raise InputError(f"this purifier is trained already: leave out {', '.join(settings)}")
     purifier = reference.as_module()
