@@ -9,6 +9,7 @@ __all__ = ["Imitation", "ImitationDefence", "save_imitation", "load_imitation"]
 
 import json
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,11 +29,11 @@ from ..defences.answer_parts import (
 )
 from ..defences.planning import (
     Prices,
+    cheapest_plan,
     crowd_of,
+    difficulty_levels,
     examples_by_bin,
     follower_shares,
-    label_groups,
-    plan_groups,
     reference_answers,
 )
 from ..files import write_atomically
@@ -41,6 +42,7 @@ from ..service import Predictor
 from ..targets import MLPTarget
 from ..training import chosen_key, keyed_uniform
 from .optimum import EDGES, IMITATED, LABEL_ALONE, OWN_ANSWER, sureness
+from .rehearsal import Rehearsal, rehearse
 
 
 # %% ../../nbs/16_imitation.ipynb #316db780
@@ -57,9 +59,7 @@ class Imitation:
     Parameters
     ----------
     plan : np.ndarray
-        (groups, bins, 2 + bins) chances of own answer, label alone, imitating each bin
-    group : np.ndarray
-        (k,) which group of labels each label belongs to: easy ones, hard ones
+        (bins, 2 + bins) chances of own answer, label alone, imitating each bin
     models : np.ndarray
         (m, 3) top score and shares of unsure non-members, answered rightly
     starts : np.ndarray
@@ -78,9 +78,7 @@ class Imitation:
         plans again, for other answers on the same D2
     """
 
-    # (groups, bins, 2 + bins) chances of own answer, label alone, imitating each bin
-    plan: np.ndarray
-    group: np.ndarray  # (k,) which group of labels each label belongs to: easy ones, hard ones
+    plan: np.ndarray  # (bins, 2 + bins) chances of own answer, label alone, imitating each bin
     models: np.ndarray  # (m, 3) top score and shares of unsure non-members, answered rightly
     starts: np.ndarray  # (bins + 1,) where in `models` each bin's begin
     followers: np.ndarray  # (k, k) how often each class comes second behind each label
@@ -159,7 +157,7 @@ class Imitation:
         scores = check_scores(scores, self.k)
         coins = keyed_uniform(scores, self.key, 5)
         label = scores.argmax(1)
-        action = _drawn_class(self.plan[self.group[label], sureness(scores)], coins[:, 0])
+        action = _drawn_class(self.plan[sureness(scores)], coins[:, 0])
         imitated = self.imitations(label, np.maximum(action - IMITATED, 0), coins[:, 1:])
         pairs = zip(self.own(scores, imitated.second), imitated, strict=True)
         parts = Parts(*(np.where(action == OWN_ANSWER, own, other) for own, other in pairs))
@@ -170,17 +168,15 @@ class Imitation:
 
 
 # %% ../../nbs/16_imitation.ipynb #f1e6ed68
-def _imitation_without_plan(reference, rehearsed, defence, seed):
-    "What imitates as D2 and the rehearsals show it; whom and when is not planned yet."
-    d2, parts = reference.scored, reference.parts
-    group = label_groups(parts.label, d2.scores.max(1) < 0.95, d2.k, defence.groups)
-    models, starts = examples_by_bin(reference.bins, parts, reference.right)
+def _imitation_without_plan(reference, rehearsal, defence, seed):
+    "What imitates as D2 and the rehearsal show it; whom and when is not planned yet."
+    d2 = reference.scored
+    models, starts = examples_by_bin(reference.bins, reference.parts, reference.right)
     return Imitation(
-        plan=np.empty((0, 0, 0)),
-        group=group,
+        plan=np.empty((0, 0)),
         models=models,
         starts=starts,
-        followers=follower_shares([d2.scores, *rehearsed], d2.y),
+        followers=follower_shares([d2.scores, *rehearsal.answers], d2.y),
         unsure=defence.unsure,
         key=int(np.random.default_rng([seed, defence.key]).integers(2**62)),
     )
@@ -206,40 +202,50 @@ def _prices(reference, ours, rng):
 
 
 # %% ../../nbs/16_imitation.ipynb #f1b1545b
-def _rehearsed_answers(defence, scored_d2, seed):
-    "Answers of models that were trained on D2, and the seconds that took."
+def _refuse_too_small(defence, reference_size, members):
+    "Raise `InputError` for a reference set that is too small to plan on."
+    wanted = int(np.ceil(defence.smallest * members))
+    if reference_size < wanted:
+        raise InputError(
+            f"imitation plans on records that the service never saw, and {reference_size} of them"
+            f" are too few to tell how {members} members look: its leak was found to be as planned"
+            f" down to {defence.smallest:g} of their number, so take {wanted} (a lower `smallest`"
+            " plans all the same, and promises nothing)"
+        )
+
+
+def _rehearsal_for(defence, scored_d2, members, seed):
+    "The rehearsal that stands ready, or one held now."
     if defence.rehearsed is not None:
-        return defence.rehearsed, 0.0
+        return defence.rehearsed
     if scored_d2.x is None:
         raise InputError(
             "imitation trains models of its own on D2, and this reference set holds scores"
             " without the records they belong to"
         )
     d2 = Records(scored_d2.x, scored_d2.y, scored_d2.k, scored_d2.groups)
-    made = [defence.target(d2, d2, seed + 1000 + i) for i in range(defence.rehearsals)]
-    seconds = sum(predictor.info.get("target_seconds", 0) for predictor in made)
-    return tuple(predictor(d2.x) for predictor in made), seconds
+    return rehearse(defence.target, d2, members, defence.rehearsals, seed)
 
 
 # %% ../../nbs/16_imitation.ipynb #e6cd9d78
-def _choose_unsure(defence, ours, reference, crowds, rng):
+def _choose_unsure(defence, ours, reference, crowd, margin, rng):
     "Let the unsure keep their classes where there is room for it; the prices that go with it."
     for unsure in (defence.unsure, 0.0):
         ours.unsure = unsure
         prices = _prices(reference, ours, rng)
-        if plan_groups(crowds, prices, 0.01, 0.3, defence.genuine)[1] < 0.45:
+        if cheapest_plan(crowd, prices, 0.01, margin, defence.genuine).cost < 0.45:
             break
     return prices
 
 
-def _choose_margin(defence, ours, crowds, prices):
-    "The plans with the largest margin that is cheap, and that margin."
+def _choose_margin(defence, ours, crowd, margins, prices):
+    "The plan with the largest margin that is cheap and keeps within the leak, and that margin."
     cheap = 0.5 if ours.unsure else 1 / 3
-    for margin in np.linspace(max(defence.most, defence.margin), defence.margin, 4):
-        plans, price = plan_groups(crowds, prices, defence.leak, margin, defence.genuine)
-        if price < cheap:
+    for margin in margins:
+        plan = cheapest_plan(crowd, prices, defence.leak, margin, defence.genuine)
+        if plan.cost < cheap and plan.leak <= defence.leak + 1e-6:
             break
-    return plans, float(margin)
+    return plan, float(margin)
 
 
 # %% ../../nbs/16_imitation.ipynb #8db90b67
@@ -250,10 +256,13 @@ _BOUNDS = {  # setting of the defence -> least, most
     "most": (0, 10),
     "unsure": (0, 1),
     "slack": (0, 10),
-    "groups": (1, 100),
-    "rehearsals": (1, 100),
+    "levels": (1, 100),
+    "rehearsals": (2, 100),
+    "smallest": (0, 1),
     "key": (0, 2**256),
 }
+
+_SLACK_OF_A_HALVING = 0.5  # so much surer are members of half as many records, in log-odds
 
 
 # %% ../../nbs/16_imitation.ipynb #b48defe1
@@ -280,14 +289,18 @@ class ImitationDefence:
         cheap
     slack : float
         members may be so much less sure than in rehearsal, in log-odds
-    groups : int
-        labels are put into so many groups, from easy to hard, with a plan each
+    levels : int
+        of difficulty: the leak is added up level by level
     rehearsals : int
-        models trained on D2, to see how members' answers look
+        models trained on D2 less a part, to see how members look
+    smallest : float
+        refuse a D2 of fewer records than so much of the members
+    members : int | None
+        how many the service was trained on; as it is handed, or as D2
     target : Callable[[Records, Records, int], Predictor]
         how they are trained; a `Recipe` hands over its own
-    rehearsed : tuple[np.ndarray, ...] | None
-        their answers on D2, where they stand ready
+    rehearsed : Rehearsal | None
+        what was rehearsed on D2, where it stands ready
     key : int
         secret of the service, from 0, a new one when absent; the lots follow from it and
         the seed
@@ -296,18 +309,20 @@ class ImitationDefence:
     leak: float = 0.01  # plan for at most so much accuracy over the label floor
     genuine: float = 1.0  # at most so many of the answers that look unsure are their record's own
     # at least so much larger must the crowd of members be than the non-members it hides
-    margin: float = 0.3
+    margin: float = 0.2
     # the margin is raised up to this while the plan costs less than a third of hiding
     # everybody, or half of it where the unsure keep their classes
-    most: float = 1.0
+    most: float = 0.7
     # answers that are less sure keep their next classes to themselves, where that is cheap
     unsure: float = 0.5
     slack: float = 0.5  # members may be so much less sure than in rehearsal, in log-odds
-    groups: int = 3  # labels are put into so many groups, from easy to hard, with a plan each
-    rehearsals: int = 3  # models trained on D2, to see how members' answers look
+    levels: int = 5  # of difficulty: the leak is added up level by level
+    rehearsals: int = 5  # models trained on D2 less a part, to see how members look
+    smallest: float = 0.25  # refuse a D2 of fewer records than so much of the members
+    members: int | None = None  # how many the service was trained on; as it is handed, or as D2
     # how they are trained; a `Recipe` hands over its own
     target: Callable[[Records, Records, int], Predictor] = MLPTarget()
-    rehearsed: tuple[np.ndarray, ...] | None = None  # their answers on D2, where they stand ready
+    rehearsed: Rehearsal | None = None  # what was rehearsed on D2, where it stands ready
     # secret of the service, from 0, a new one when absent; the lots follow from it and the seed
     key: int = field(default=cast(int, None), repr=False)
 
@@ -333,27 +348,45 @@ class ImitationDefence:
         return replace(self, target=target)
 
     def __call__(self, scored_d1: Scored | None, scored_d2: Scored, seed: int) -> Imitation:
-        rehearsed, seconds = _rehearsed_answers(self, scored_d2, seed)
+        members = self.members or len(scored_d2 if scored_d1 is None else scored_d1)
+        _refuse_too_small(self, len(scored_d2), members)
+        rehearsal = _rehearsal_for(self, scored_d2, members, seed)
         start = time.perf_counter()
         reference = reference_answers(scored_d2)
-        ours = _imitation_without_plan(reference, rehearsed, self, seed)
-        crowds = [
-            crowd_of(reference, rehearsed, ours.group == g, self.slack)
-            for g in range(ours.group.max() + 1)
-        ]
-        prices = _choose_unsure(self, ours, reference, crowds, np.random.default_rng(seed))
-        ours.plan, margin = _choose_margin(self, ours, crowds, prices)
-        kept = ("leak", "genuine", "slack", "groups", "rehearsals")
-        ours.settings = {name: getattr(self, name) for name in kept} | {"margin": margin}
-        ours.refit = replace(self, rehearsed=rehearsed)
-        ours.seconds = seconds + time.perf_counter() - start
+        ours = _imitation_without_plan(reference, rehearsal, self, seed)
+        fewer = max(1.0, members / len(scored_d2))
+        level = difficulty_levels(rehearsal.difficulty(scored_d2.y), reference.right, self.levels)
+        slack = self.slack + _SLACK_OF_A_HALVING * np.log2(fewer)
+        crowd = crowd_of(reference, rehearsal, level, (0.0, slack))
+        margins = np.sqrt(fewer) * np.linspace(max(self.most, self.margin), self.margin, 4)
+        rng = np.random.default_rng(seed)
+        prices = _choose_unsure(self, ours, reference, crowd, margins[-1], rng)
+        plan, margin = _choose_margin(self, ours, crowd, margins, prices)
+        ours.plan = plan.chances
+        ours.settings = self._settings_of(plan, margin, members)
+        ours.refit = replace(self, rehearsed=rehearsal, members=members)
+        ours.seconds = rehearsal.seconds + time.perf_counter() - start
         return ours
+
+    def _settings_of(self, plan, margin, members):
+        "What was asked for and what was planned; warns where these differ."
+        if plan.leak > self.leak + 1e-3:
+            warnings.warn(
+                f"imitation was asked for a leak of at most {self.leak:g}, and the best plan that"
+                f" there is on this reference set leaks {plan.leak:.3f}: members and non-members"
+                " differ there by more than imitations can hide",
+                stacklevel=3,
+            )
+        kept = ("leak", "genuine", "slack", "levels", "rehearsals")
+        settings = {name: getattr(self, name) for name in kept}
+        planned = {"planned": round(plan.leak, 6), "margin": margin, "members": members}
+        return settings | planned
 
 
 # %% ../../nbs/16_imitation.ipynb #747430e5
-_TABLES = ("plan", "group", "models", "starts", "followers")
+_TABLES = ("plan", "models", "starts", "followers")
 _TEXTS = ("format", "unsure", "key", "settings", "edges")
-_FORMAT = "imitation 3"
+_FORMAT = "imitation 4"
 
 
 def save_imitation(
@@ -387,17 +420,15 @@ def save_imitation(
 # %% ../../nbs/16_imitation.ipynb #c957261e
 def _why_no_plan(tables: dict[str, np.ndarray]) -> str | None:
     "Why these tables cannot be an imitation's; None where they can."
-    plan, group, models, starts, followers = (tables[name] for name in _TABLES)
-    bins, k = len(EDGES) - 1, len(group)
-    shapes = [plan.shape[1:], models.shape[1:], starts.shape, followers.shape, group.shape]
-    if plan.ndim != 3 or shapes != [(bins, 2 + bins), (3,), (bins + 1,), (k, k), (k,)]:
+    plan, models, starts, followers = (tables[name] for name in _TABLES)
+    bins, k = len(EDGES) - 1, len(followers)
+    shapes = [plan.shape, models.shape[1:], starts.shape, followers.shape]
+    if shapes != [(bins, 2 + bins), (3,), (bins + 1,), (k, k)]:
         return "its tables are not of the sizes that belong together"
     if not all(np.isfinite(table).all() for table in tables.values()):
         return "its tables hold NaN or infinite values"
-    if plan.min() < 0 or np.abs(plan.sum(2) - 1).max() > 1e-6:
+    if plan.min() < 0 or np.abs(plan.sum(1) - 1).max() > 1e-6:
         return "the chances in its plan do not sum to 1"
-    if group.min() < 0 or group.max() >= len(plan):
-        return "it has labels in groups that its plan lacks"
     if starts[0] != 0 or starts[-1] != len(models) or (np.diff(starts) < 0).any():
         return "its bins do not divide its models"
     return None
@@ -446,7 +477,6 @@ def load_imitation(
         )
     return Imitation(
         plan=tables["plan"],
-        group=tables["group"],
         models=tables["models"],
         starts=tables["starts"],
         followers=tables["followers"],

@@ -10,12 +10,14 @@ __all__ = [
     "sureness",
     "right_shares",
     "leak_of",
+    "Plan",
     "transport",
 ]
 
 # %% ../../nbs/16_imitation.ipynb #8733c259
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -105,7 +107,7 @@ class _Unknowns:
     "Where each unknown of the programme stands in its rows."
 
     bins: int
-    estimates: int  # of where members stand
+    ledgers: int  # one for each estimate of where members stand, and each level of difficulty
 
     @property
     def chances(self):
@@ -114,24 +116,24 @@ class _Unknowns:
 
     @property
     def size(self):
-        "How many there are; the last one is what cannot be satisfied, at a price."
-        return self.chances + self.estimates * (self.bins + 1) + 1
+        "How many there are; the last one is the leak that no plan can avoid, at a price."
+        return self.chances + self.ledgers * (self.bins + 1) + 1
 
     def chance(self, bin_, action):
         "Where the chance stands that a record of a bin takes an action."
         return bin_ * (self.bins + 2) + action
 
-    def excess(self, estimate):
-        "Where the excesses of an estimate stand: of each imitated or own bin, of the label alone."
-        return self.chances + estimate * (self.bins + 1) + np.arange(self.bins + 1)
+    def excess(self, ledger):
+        "Where the excesses of a ledger stand: of each imitated or own bin, of the label alone."
+        return self.chances + ledger * (self.bins + 1) + np.arange(self.bins + 1)
 
     def row(self):
         return np.zeros(self.size)
 
 
 # %% ../../nbs/16_imitation.ipynb #68d606c8
-def _leak_rows(unknowns, excess, inside, outside, leak, margin):
-    "Rows and their bounds that keep the leak within bounds, for one estimate of the members."
+def _excess_rows(unknowns, excess, inside, outside, margin):
+    "Rows that make each excess of one ledger at least what the chances make of it."
     every_bin = np.arange(unknowns.bins)
     gap = (1 + margin) * outside - inside
     rows = []
@@ -144,10 +146,15 @@ def _leak_rows(unknowns, excess, inside, outside, leak, margin):
     labels_alone = unknowns.row()
     labels_alone[unknowns.chance(every_bin, LABEL_ALONE)] = outside - inside
     labels_alone[excess[-1]] = -1
-    total = unknowns.row()
-    total[excess] = 0.5
-    total[-1] = -1
-    return [*rows, labels_alone, total], [0.0] * (len(rows) + 1) + [leak]
+    return [*rows, labels_alone]
+
+
+def _leak_row(unknowns, excesses):
+    "The row of one estimate: half of all its excesses stays within the leak."
+    row = unknowns.row()
+    row[excesses] = 0.5
+    row[-1] = -1
+    return row
 
 
 # %% ../../nbs/16_imitation.ipynb #de47b904
@@ -164,10 +171,19 @@ def _genuine_rows(unknowns, crowd, genuine):
 
 
 # %% ../../nbs/16_imitation.ipynb #a56cb045
+class Plan(NamedTuple):
+    "What records do, by how sure the service is of them; what that costs, and what leaks."
+
+    chances: np.ndarray  # (a, 2 + a) of: own answer, label alone, imitating each bin
+    cost: float  # mean over all non-members
+    leak: float  # by the ledger; more than was asked for where no plan keeps within that
+
+
 def transport(  # noqa: PLR0913 - what a programme is given, quantity by quantity
-    # (s, a) share of members answered rightly in each bin: s estimates, each must be satisfied
+    # (s, a) share of members answered rightly in each bin: s estimates, each must be satisfied;
+    # (s, d, a) where an attacker knows how hard a record is, in d levels
     inside: ArrayLike,
-    outside: ArrayLike,  # (a,) share of non-members answered rightly in each bin
+    outside: ArrayLike,  # (a,) or (d, a) share of non-members answered rightly in each bin
     everyone: ArrayLike,  # (a,) share of all non-members in each bin
     own: np.ndarray,  # (a,) cost of an own answer
     label: np.ndarray,  # (a,) cost of the label alone
@@ -177,17 +193,16 @@ def transport(  # noqa: PLR0913 - what a programme is given, quantity by quantit
     margin: float = 0.0,
     # at most so many of the answers that look unsure may be their record's own
     genuine: float = 1.0,
-    # (a, 2 + a) chances of: own answer, label alone, imitating each bin; mean cost
-) -> tuple[np.ndarray, float]:
+) -> Plan:
     """The cheapest plan that keeps the leak within bounds: a linear programme.
 
     Parameters
     ----------
     inside : ArrayLike
         (s, a) share of members answered rightly in each bin: s estimates, each must be
-        satisfied
+        satisfied; (s, d, a) where an attacker knows how hard a record is, in d levels
     outside : ArrayLike
-        (a,) share of non-members answered rightly in each bin
+        (a,) or (d, a) share of non-members answered rightly in each bin
     everyone : ArrayLike
         (a,) share of all non-members in each bin
     own : np.ndarray
@@ -203,25 +218,28 @@ def transport(  # noqa: PLR0913 - what a programme is given, quantity by quantit
     genuine : float
         at most so many of the answers that look unsure may be their record's own
     """
-    inside, outside = np.atleast_2d(inside), np.asarray(outside, float)
-    everyone = np.asarray(everyone, float)
-    unknowns = _Unknowns(bins=inside.shape[1], estimates=len(inside))
+    outside, everyone = np.atleast_2d(np.asarray(outside, float)), np.asarray(everyone, float)
+    inside = np.asarray(inside, float).reshape(-1, *outside.shape)
+    estimates, levels, a = inside.shape
+    unknowns = _Unknowns(bins=a, ledgers=estimates * levels)
     rows: list[np.ndarray] = []
     bounds: list[float] = []
     for i, members in enumerate(inside):
-        kept = _leak_rows(unknowns, unknowns.excess(i), members, outside, leak, margin)
-        rows += kept[0]
-        bounds += kept[1]
+        excesses = [unknowns.excess(i * levels + level) for level in range(levels)]
+        for excess, ours, others in zip(excesses, members, outside, strict=True):
+            rows += _excess_rows(unknowns, excess, ours, others, margin)
+        rows.append(_leak_row(unknowns, np.concatenate(excesses)))
+        bounds += [0.0] * (levels * (a + 1)) + [leak]
     if genuine < 1:
-        genuine_rows = _genuine_rows(unknowns, (inside[0] + everyone) / 2, genuine)
+        genuine_rows = _genuine_rows(unknowns, (inside[0].sum(0) + everyone) / 2, genuine)
         rows += genuine_rows
         bounds += [0.0] * len(genuine_rows)
-    plan, a = unknowns.chances, unknowns.bins
     cost = unknowns.row()
-    cost[:plan] = (everyone[:, None] * np.c_[own, label, imitate]).ravel()
+    cost[: unknowns.chances] = (everyone[:, None] * np.c_[own, label, imitate]).ravel()
     cost[-1] = 1000
-    chances_of_each_bin = np.kron(np.eye(a), np.ones(a + 2)) @ np.eye(plan, unknowns.size)
-    found = linprog(cost, np.array(rows), bounds, chances_of_each_bin, np.ones(a)).x
+    one_action = np.kron(np.eye(a), np.ones(a + 2)) @ np.eye(unknowns.chances, unknowns.size)
+    found = linprog(cost, np.array(rows), bounds, one_action, np.ones(a)).x
     assert found is not None  # there is a plan for every leak: what exceeds it has its price
-    chances = np.clip(found[:plan].reshape(a, a + 2), 0, 1)
-    return chances / chances.sum(1, keepdims=True), float(cost[:plan] @ found[:plan])
+    chances = np.clip(found[: unknowns.chances].reshape(a, a + 2), 0, 1)
+    price = float(cost[:-1] @ found[:-1])
+    return Plan(chances / chances.sum(1, keepdims=True), price, leak + max(0.0, float(found[-1])))

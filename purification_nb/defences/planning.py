@@ -3,15 +3,15 @@
 
 # %% auto #0
 __all__ = [
-    "label_groups",
     "examples_by_bin",
     "follower_shares",
     "ReferenceAnswers",
     "reference_answers",
+    "difficulty_levels",
     "Crowd",
     "crowd_of",
     "Prices",
-    "plan_groups",
+    "cheapest_plan",
 ]
 
 # %% ../../nbs/16_imitation.ipynb #8598bcaf
@@ -24,43 +24,8 @@ import numpy as np
 from ..records import Scored
 from ..scores import distortion
 from .answer_parts import Parts, take_apart
-from .optimum import EDGES, right_shares, sureness, transport
-
-
-# %% ../../nbs/16_imitation.ipynb #6aea7eba
-def label_groups(
-    label: np.ndarray,  # (n,) what the service calls the non-members of D2
-    unsure: np.ndarray,  # (n,) of bool: whether it is unsure of them
-    k: int,  # number of classes
-    groups: int,  # how many, at most
-) -> np.ndarray:  # (k,) the group of each label, from easy to hard
-    """Labels by how often the service is unsure of non-members.
-
-    About as many of them get the labels of each group.
-
-    Parameters
-    ----------
-    label : np.ndarray
-        (n,) what the service calls the non-members of D2
-    unsure : np.ndarray
-        (n,) of bool: whether it is unsure of them
-    k : int
-        number of classes
-    groups : int
-        how many, at most
-
-    Returns
-    -------
-    np.ndarray
-        (k,) the group of each label, from easy to hard
-    """
-    count = np.bincount(label, minlength=k)
-    hardness = (np.bincount(label, unsure, k) + 5 * unsure.mean()) / (count + 5)
-    order = np.argsort(hardness, kind="stable")
-    middle_of_label = np.cumsum(count[order]) - count[order] / 2
-    group = np.empty(k, int)
-    group[order] = np.minimum(middle_of_label / len(label) * groups, groups - 1).astype(int)
-    return np.unique(group, return_inverse=True)[1]
+from .optimum import EDGES, Plan, right_shares, sureness, transport
+from .rehearsal import Rehearsal
 
 
 # %% ../../nbs/16_imitation.ipynb #b5d7a481
@@ -189,58 +154,87 @@ def reference_answers(
     return ReferenceAnswers(scored_d2, sureness(scored_d2.scores), take_apart(scored_d2.scores))
 
 
-# %% ../../nbs/16_imitation.ipynb #7e627fde
-@dataclass(frozen=True, eq=False)
-class Crowd:
-    """Where members and non-members of one group of labels stand, as shares of all.
+# %% ../../nbs/16_imitation.ipynb #ff5e6113
+def difficulty_levels(
+    difficulty: np.ndarray,  # (n,) of each non-member
+    right: np.ndarray,  # (n,) of bool: whether the service is right
+    levels: int,  # how many, at most: each keeps at least 150 records
+) -> np.ndarray:  # (n,) from easy to hard
+    """Records by how hard they are: each level holds as many that the service gets right.
 
     Parameters
     ----------
-    inside : list[np.ndarray]
-        (bins,) each: members answered rightly, one for each slack
+    difficulty : np.ndarray
+        (n,) of each non-member
+    right : np.ndarray
+        (n,) of bool: whether the service is right
+    levels : int
+        how many, at most: each keeps at least 150 records
+
+    Returns
+    -------
+    np.ndarray
+        (n,) from easy to hard
+    """
+    levels = max(1, min(levels, len(difficulty) // 150))
+    among = difficulty[right] if right.any() else difficulty
+    return np.digitize(difficulty, np.quantile(among, np.linspace(0, 1, levels + 1)[1:-1]))
+
+
+# %% ../../nbs/16_imitation.ipynb #7e627fde
+@dataclass(frozen=True, eq=False)
+class Crowd:
+    """Where members and non-members stand, as shares of all, level by level of difficulty.
+
+    Parameters
+    ----------
+    inside : np.ndarray
+        (slacks, levels, bins) members answered rightly
     outside : np.ndarray
-        (bins,) non-members answered rightly
+        (levels, bins) non-members answered rightly
     everyone : np.ndarray
         (bins,) all non-members
-    share : float
-        of all non-members
     """
 
-    inside: list[np.ndarray]  # (bins,) each: members answered rightly, one for each slack
-    outside: np.ndarray  # (bins,) non-members answered rightly
+    inside: np.ndarray  # (slacks, levels, bins) members answered rightly
+    outside: np.ndarray  # (levels, bins) non-members answered rightly
     everyone: np.ndarray  # (bins,) all non-members
-    share: float  # of all non-members
 
 
 # %% ../../nbs/16_imitation.ipynb #34a92ade
 def crowd_of(
     reference: ReferenceAnswers,
-    rehearsed: Sequence[np.ndarray],  # (n, k) each: answers on D2 of models trained on D2
-    of_group: np.ndarray,  # (k,) of bool: which labels are meant
-    slack: float,  # members may be so much less sure than in rehearsal, in log-odds
+    rehearsal: Rehearsal,
+    level: np.ndarray,  # (n,) how hard each record is, from 0 up
+    slacks: Sequence[float],  # members may be so much less sure than in rehearsal, in log-odds
 ) -> Crowd:
-    """Who stands where among the answers with these labels.
+    """Who stands where: members as the rehearsal shows them, non-members as the service answers.
 
     Parameters
     ----------
-    rehearsed : Sequence[np.ndarray]
-        (n, k) each: answers on D2 of models trained on D2
-    of_group : np.ndarray
-        (k,) of bool: which labels are meant
-    slack : float
+    level : np.ndarray
+        (n,) how hard each record is, from 0 up
+    slacks : Sequence[float]
         members may be so much less sure than in rehearsal, in log-odds
     """
-    inside = []
-    for less_sure in (0, slack):
-        shares = []
-        for scores in rehearsed:
-            among = of_group[scores.argmax(1)]
-            shares.append(right_shares(Scored(scores, reference.scored.y), less_sure, among))
-        inside.append(np.mean(shares, 0))
-    mine = of_group[reference.parts.label]
-    count = np.bincount(reference.bins[mine], minlength=len(EDGES) - 1)
-    everyone = np.maximum(count / len(reference.scored), 1e-4)
-    return Crowd(inside, right_shares(reference.scored, among=mine), everyone, mine.mean())
+    y, levels = reference.scored.y, range(level.max() + 1)
+
+    def members(slack, wanted):
+        "Shares of the members of a level by bin, mean over the models."
+        shares = [
+            right_shares(Scored(scores, y), slack, trained & (level == wanted)) / trained.mean()
+            for scores, trained in zip(rehearsal.answers, rehearsal.trained, strict=True)
+        ]
+        return np.mean(shares, 0)
+
+    count = np.bincount(reference.bins, minlength=len(EDGES) - 1)
+    return Crowd(
+        inside=np.array([[members(slack, wanted) for wanted in levels] for slack in slacks]),
+        outside=np.array(
+            [right_shares(reference.scored, among=level == wanted) for wanted in levels]
+        ),
+        everyone=np.maximum(count / len(y), 1e-4),
+    )
 
 
 # %% ../../nbs/16_imitation.ipynb #f0aeff8d
@@ -266,40 +260,38 @@ class Prices:
     hide_everybody: float  # the mean over D2, were all to get their labels alone
 
 
-def plan_groups(
-    crowds: Sequence[Crowd],  # of each group of labels
+def cheapest_plan(
+    crowd: Crowd,
     prices: Prices,
     leak: float,  # at most so much accuracy over the floor
     margin: float,  # as `transport`
     genuine: float,  # as `transport`
-    # (groups, bins, 2 + bins) chances; the price, where hiding everybody costs 1
-) -> tuple[np.ndarray, float]:
-    """The cheapest plan for each group of labels, and what they cost together.
+) -> Plan:  # its cost is a share of what hiding everybody costs
+    """The cheapest plan for such a crowd at such prices.
 
     Parameters
     ----------
-    crowds : Sequence[Crowd]
-        of each group of labels
     leak : float
         at most so much accuracy over the floor
     margin : float
         as `transport`
     genuine : float
         as `transport`
+
+    Returns
+    -------
+    Plan
+        its cost is a share of what hiding everybody costs
     """
-    drawn_up = [
-        transport(
-            np.array(crowd.inside),
-            crowd.outside,
-            crowd.everyone,
-            prices.own,
-            prices.label,
-            prices.imitate,
-            leak * crowd.share,
-            margin,
-            genuine,
-        )
-        for crowd in crowds
-    ]
-    plans = np.array([plan for plan, _ in drawn_up])
-    return plans, sum(cost for _, cost in drawn_up) / prices.hide_everybody
+    plan = transport(
+        crowd.inside,
+        crowd.outside,
+        crowd.everyone,
+        prices.own,
+        prices.label,
+        prices.imitate,
+        leak,
+        margin,
+        genuine,
+    )
+    return plan._replace(cost=plan.cost / prices.hide_everybody)
