@@ -262,7 +262,7 @@ def _as_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 def _as_batch(tensor: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Some rows of a tensor; bytes of pictures as shares of 255."""
-    part = tensor[rows.to(tensor.device)]
+    part = tensor[rows]
     return part.float() / 255 if part.dtype == torch.uint8 and part.dim() >= 3 else part
 
 
@@ -273,7 +273,7 @@ def _mean_losses(
     n = len(tensors[0])
     sums: dict[str, Any] = {}
     count = 0
-    order = torch.randperm(n, generator=draws.on("cpu"))
+    order = torch.randperm(n, generator=draws.on("cpu")).to(tensors[0].device)
     for rows in order.tensor_split(-(-n // batch_size)):
         batch = [_as_batch(tensor, rows) for tensor in tensors]
         losses = draws.call(step, batch, first=not count)

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from ..cache import all_or_nothing
-from ..networks import mlp
+from ..networks import device_of, mlp
 from ..records import InputError, Scored, for_network
 from ..training import History, adam, fit, seeded
 from .paper_settings import purifier_sizes
@@ -159,8 +159,7 @@ def _cache_settings(game: _Game, held: Scored | None) -> dict | None:
 
 def _equation_2_on(g: nn.Module, held: Scored, lam: float) -> torch.Tensor:
     "Equation 2 on score vectors kept aside, wherever the network is by then."
-    device = next(g.parameters()).device
-    scores = torch.tensor(held.scores, dtype=torch.float32, device=device)
+    scores = torch.tensor(held.scores, dtype=torch.float32, device=device_of(g))
     return purifier_loss(g(scores), scores, lam)
 
 
