@@ -11,7 +11,7 @@ import functools
 import torch
 from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 MOVES = ("aten::_to_copy", "aten::to", "aten::copy_")
@@ -229,3 +229,58 @@ def install(monkeypatch) -> None:
         "is_current_stream_capturing": False,
     }.items():
         monkeypatch.setattr(torch.cuda, name, lambda *args, value=value: value)
+
+
+def values_of(thing):
+    """Give a tensor's values, in their place, without what autograd knows of it."""
+    return thing.detach() if isinstance(thing, torch.Tensor) else thing
+
+
+class Recorder(TorchDispatchMode):
+    """Write down what is done, as a CUDA graph does; refuse to wait for an answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.done = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func._schema.name == "aten::_local_scalar_dense":
+            raise RuntimeError("operation not permitted when stream is capturing")
+        answer = func(*args, **(kwargs or {}))
+        self.done.append(tree_map(values_of, (func, args, kwargs or {}, answer)))
+        return answer
+
+
+class FakeGraph:
+    """Do again what was written down, on the same tensors, answers in the same places."""
+
+    def __init__(self, replayed):
+        self.recorder, self.replayed = Recorder(), replayed
+
+    def replay(self):
+        """Do it all again."""
+        self.replayed.append(self)
+        with torch.no_grad():
+            for func, args, kwargs, answer in self.recorder.done:
+                again = func(*args, **kwargs)
+                for old, new in zip(tree_leaves(answer), tree_leaves(again), strict=True):
+                    if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                        old.copy_(new)
+
+
+def install_graphs(monkeypatch) -> list:
+    """Let torch record and replay; the list of what was replayed."""
+    from contextlib import nullcontext
+    from types import SimpleNamespace
+
+    replayed = []
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name, value in {
+        "CUDAGraph": lambda: FakeGraph(replayed),
+        "graph": lambda graph, **more: graph.recorder,
+        "Stream": lambda: stream,
+        "current_stream": lambda: stream,
+        "stream": lambda stream: nullcontext(),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    return replayed

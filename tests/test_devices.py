@@ -8,11 +8,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from fake_gpu import GPU, FakeGenerator, Watch, install
+from fake_gpu import GPU, FakeGenerator, Watch, install, install_graphs
 from torch import nn
 from torch.nn import functional as F
 
-from purification_nb import cache, draws, efficiency, targets, training
+from purification_nb import draws, efficiency, graphs, training
 from purification_nb.adversary import knowledge_of
 from purification_nb.attacks import inversion, membership, shadow_attacks
 from purification_nb.attacks.catalogue import ALL_ATTACKS
@@ -201,7 +201,7 @@ def test_a_purifier_of_a_gpu_is_saved_and_loaded_and_answers_in_the_form_it_was_
     again.network.to("cuda")  # who moves it moves its answers' making, not the answers
     assert np.abs(again(scores) - answers).max() < 1e-6
     module = made.as_module().to("cpu")
-    assert np.abs(module(torch.tensor(scores)).numpy() - answers).max() < 1e-6
+    assert np.abs(module(torch.tensor(scores)).detach().numpy() - answers).max() < 1e-6
     assert {weight.device for weight in made.network.parameters()} == {GPU}
     assert np.abs(made(scores) - answers).max() < 1e-6
 
@@ -270,6 +270,73 @@ def test_pictures_in_mixed_precision_resumed_on_a_gpu(target, gpu, monkeypatch):
     assert answers.dtype == np.float64 and np.array_equal(
         target(records, None, 0)(records.x), answers
     )
+
+
+def test_each_batch_is_answered_by_the_weights_of_the_moment():
+    """Once, in bfloat16, a whole epoch was answered by those of its first batch."""
+    network, answers = nn.Linear(3, 2), []
+
+    def step(x):
+        before = network.weight.detach().clone()
+        given, right = network(x).float().sum(), (x @ before.T + network.bias).float().sum()
+        answers.append((given.item(), right.item()))
+        with torch.no_grad():
+            network.weight += 1
+        return {"loss": given.detach()}
+
+    fit(network, step, (np.ones((4, 3), np.float32),), 1, 1, device="cpu", mixed=True)
+    given, right = np.array(answers).T
+    assert np.allclose(given, right, rtol=0.02) and np.ptp(right) > 10
+
+
+# --- a step that is recorded
+
+
+def trained_with(graph, draws=False, waits=False):
+    """Train a small network in mixed precision, at a rate that changes; its weights and losses."""
+    with training.seeded(0):
+        network = mlp((3, 8, 2))
+    optimiser = torch.optim.SGD(network.parameters(), 0.1, 0.9, nesterov=True)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(56, 3)).astype(np.float32), rng.integers(0, 2, 56)
+
+    def loss(x, y):
+        value = F.cross_entropy(network(F.dropout(x, 0.2) if draws else x), y)
+        if waits:
+            value.item()
+        return value
+
+    def set_rate(epoch):
+        optimiser.param_groups[0]["lr"] = 0.1 / (1 + epoch)
+
+    step = minimise(loss, optimiser, graph)
+    history = fit(network, step, (x, y), 2, 5, mixed=True, before_step=set_rate)
+    return np.concatenate([w.detach().cpu().reshape(-1).numpy() for w in network.parameters()]), (
+        history["loss"],
+        step,
+    )
+
+
+def test_recorded_steps_are_the_steps_they_replay(gpu, monkeypatch):
+    plain, (losses, _) = trained_with(False)
+    replayed = install_graphs(monkeypatch)
+    recorded, (same_losses, step) = trained_with(True)
+    # 56 records in batches of 5: eight of five and four of four an epoch, three each rehearsed
+    assert np.abs(plain - recorded).max() < 1e-6 and np.allclose(losses, same_losses)
+    assert len(step.recordings) == 2 and len(replayed) == 13 + 5
+
+
+@pytest.mark.parametrize("trouble", [{"draws": True}, {"waits": True}], ids=str)
+def test_a_step_that_cannot_be_recorded_goes_on_as_it_is(trouble, gpu, monkeypatch):
+    plain, _ = trained_with(False, **trouble)
+    replayed = install_graphs(monkeypatch)
+    with pytest.warns(UserWarning, match="not recorded as a CUDA graph: (it draws|CUDA says)"):
+        recorded, (_, step) = trained_with(True, **trouble)
+    assert np.array_equal(plain, recorded) and not step.recordings and not replayed
+
+
+def test_without_a_gpu_nothing_is_recorded():
+    assert not isinstance(minimise(lambda x: x.sum(), None, graph=True), graphs.RecordedStep)
 
 
 def test_one_gpu_has_one_generator_whatever_it_is_called(gpu):
