@@ -22,6 +22,7 @@ by `python -m pip download --no-deps -d .whl opacus`):
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -237,7 +238,8 @@ def cells(tiny: bool) -> Iterator[dict[str, Any]]:
 
 def tests(tiny: bool) -> Iterator[dict[str, Any]]:
     """Yield how the tests of tests/test_scale.py went."""
-    asked = ["--version"] if tiny else ["-q", "-rfE", "tests/test_scale.py"]
+    side_by_side = ["-n", "6"] if importlib.util.find_spec("xdist") else []
+    asked = ["--version"] if tiny else ["-q", "-rfE", "tests/test_scale.py", *side_by_side]
     command = [sys.executable, "-m", "pytest", *asked]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     lines = done.stdout.strip().splitlines()

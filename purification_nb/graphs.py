@@ -87,17 +87,22 @@ class RecordedStep:
 
     def __call__(self, *batch: torch.Tensor) -> dict[str, torch.Tensor]:
         "Update the parameters; the loss by its name."
-        form = tuple((one.shape, one.dtype) for one in batch)
-        if form not in self.recordings and not self.why_not:
-            if self.met[form] >= _BEFORE_RECORDING:
-                self._record(form, batch)
-            self.met[form] += 1
-        if form in self.recordings:
-            value = self.recordings[form].replay(batch)
+        if self.why_not or not all(one.is_cuda for one in batch):
+            value = self._descend(batch)
         else:
-            value = self._rehearse(batch) if not self.why_not else self._descend(batch)
+            value = self._recorded_or_rehearsed(batch)
         self.optimiser.step()
         return {"loss": value}
+
+    def _recorded_or_rehearsed(self, batch: Sequence[torch.Tensor]) -> torch.Tensor:
+        "The loss, replayed where batches of this shape came often enough."
+        form = tuple((one.shape, one.dtype) for one in batch)
+        self.met[form] += 1
+        if form not in self.recordings and self.met[form] > _BEFORE_RECORDING:
+            self._record(form, batch)
+        if form in self.recordings:
+            return self.recordings[form].replay(batch)
+        return self._rehearse(batch)
 
     def _descend(self, batch: Sequence[torch.Tensor]) -> torch.Tensor:
         "The loss, with its gradients in their places."
@@ -107,10 +112,10 @@ class RecordedStep:
         return value.detach()
 
     def _rehearse(self, batch: Sequence[torch.Tensor]) -> torch.Tensor:
-        "The same, looked at: what draws is not recorded."
+        "The same as `_descend`, looked at: what draws is not recorded."
         with _on_another_stream(), _Watch() as watch:
             value = self._descend(batch)
-        if watch.found:
+        if watch.found and not self.why_not:
             self._give_up("it draws at random, and would draw the same numbers each time")
         return value
 
@@ -123,7 +128,7 @@ class RecordedStep:
         )
 
     def _record(self, form: tuple, batch: Sequence[torch.Tensor]) -> None:
-        "Record forward and backward pass; nothing is computed yet."
+        "Record forward and backward pass, or give up; nothing is computed yet."
         places, graph = [one.clone() for one in batch], torch.cuda.CUDAGraph()
         self.optimiser.zero_grad()
         try:

@@ -8,6 +8,7 @@ import warnings
 import gpu
 import pytest
 import torch
+from fake_gpu import Watch, install, install_graphs
 
 
 def called(monkeypatch, *arguments):
@@ -52,3 +53,16 @@ def test_a_number_is_good_where_it_lies_in_the_interval_of_the_cpu(value, good):
 def test_a_device_error_is_not_good_and_a_missing_package_is_no_error():
     rows = [{"what": "memguard", "error": "same device"}, {"what": "dp_sgd", "error": "no opacus"}]
     assert [row["good"] for row in gpu.compared(rows, [])] == [False, None]
+
+
+def test_on_a_gpu_that_is_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("PURIFICATION_NB_CACHE", str(tmp_path))
+    install(monkeypatch)
+    replayed = install_graphs(monkeypatch)
+    with Watch():
+        found = [row for name in ("speed", "answers") for row in gpu.PARTS[name](True)]
+    said = [row["what"] for row in found]
+    assert "bare scores, cuda:0 and cpu" in said
+    # how long a step takes is no test of a CPU that plays a GPU
+    wrong = [row for row in found if row.get("good") is False and "a step" not in row["what"]]
+    assert replayed and not wrong and not any("error" in row for row in found)

@@ -97,7 +97,7 @@ class _Game:
     def purify(self, scores: torch.Tensor) -> torch.Tensor:
         "G's running means are of F's scores alone: vectors that a player brings work on a copy."
         buffers = {name: buffer.clone() for name, buffer in self.g.named_buffers()}
-        return functional_call(self.g, buffers, (scores,)).softmax(1)
+        return functional_call(self.g, buffers, (scores.to(device_of(self.g)),)).softmax(1)
 
     def step(self, scores: torch.Tensor, x: torch.Tensor | None = None) -> dict:
         "One mini-batch: the players move first, then the purifier."
