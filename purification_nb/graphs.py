@@ -39,6 +39,9 @@ def _on_another_stream() -> Iterator[None]:
 
 
 # %% ../nbs/21_training.ipynb #01211a81
+_BEFORE_RECORDING = 3  # steps with batches of one shape, in which torch chooses its algorithms
+
+
 @dataclass
 class _Recording:
     "Forward and backward pass of one batch, to be replayed with others of its shape."
@@ -59,9 +62,6 @@ class _Recording:
 
 
 # %% ../nbs/21_training.ipynb #9bef03a4
-_BEFORE_RECORDING = 3  # steps with batches of one shape, in which torch chooses its algorithms
-
-
 class RecordedStep:
     """The step of `minimise`, recorded as a CUDA graph for each shape of batch that comes often.
 

@@ -27,10 +27,11 @@ from purification_nb.defences import (
 )
 from purification_nb.defences.catalogue import CATALOGUE, RECIPES, recipe_called
 from purification_nb.defences.fitting import fit_purifier, purified_module
+from purification_nb.defences.purifier_training import Player
 from purification_nb.defences.saving import load_purifier, save_purifier
 from purification_nb.networks import device_of, mlp
 from purification_nb.playground.bench import workbench
-from purification_nb.records import Records
+from purification_nb.records import Records, Scored
 from purification_nb.service import Recipe, scores_of
 from purification_nb.splits import split_sizes
 from purification_nb.targets import DenseNetTarget, FaceTarget, MLPTarget
@@ -204,6 +205,32 @@ def test_a_purifier_of_a_gpu_is_saved_and_loaded_and_answers_in_the_form_it_was_
     assert np.abs(module(torch.tensor(scores)).detach().numpy() - answers).max() < 1e-6
     assert {weight.device for weight in made.network.parameters()} == {GPU}
     assert np.abs(made(scores) - answers).max() < 1e-6
+
+
+class OwnVectors(Player):
+    """A third player, who asks about score vectors of its own, made on the CPU."""
+
+    settings, rate = None, 1e-3
+
+    def __init__(self):
+        self.network, self.vectors = mlp((5, 4, 1)), torch.tensor(some_scores(8)).float()
+
+    def loss(self, batch):
+        """What it thinks of them, purified."""
+        purified = batch.purify(self.vectors)
+        return self.network(purified).square().mean()
+
+    def term(self, batch):
+        """Nothing to G."""
+        return batch.scores.sum() * 0
+
+
+def test_a_player_may_bring_vectors_of_its_own(gpu):
+    scores = some_scores()
+    g, history = purifier_training.train_purifier(
+        Scored(scores, scores.argmax(1)), epochs=1, players=(OwnVectors(),)
+    )
+    assert device_of(g) == GPU and np.isfinite(history["OwnVectors"]).all()
 
 
 @pytest.mark.parametrize("where", ["cpu", "cuda"])
