@@ -130,6 +130,8 @@ class Draws:
         device = torch.device(device)
         if device.type == "meta":
             return None
+        if device.type != "cpu" and device.index is None:
+            device = torch.empty(0, device=device).device  # the first GPU has one name, not two
         if device not in self.generators:
             self.generators[device] = torch.Generator(device).manual_seed(self.seed)
         return self.generators[device]

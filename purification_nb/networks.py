@@ -6,6 +6,7 @@
 __all__ = [
     "COLOURS",
     "mlp",
+    "device_of",
     "mlp_decoder",
     "is_picture",
     "conv_width",
@@ -55,6 +56,26 @@ def mlp(
                 layers.append(nn.BatchNorm1d(next_wide))
             layers.append(activation())
     return nn.Sequential(*layers, *([last] if last else []))
+
+
+# %% ../nbs/20_networks.ipynb #53ee8e51
+def device_of(
+    network: nn.Module,  # any
+) -> torch.device:  # of its first weight; the CPU where it has none
+    """Where a network is, and so where the numbers must be that it is asked about.
+
+    Parameters
+    ----------
+    network : nn.Module
+        any
+
+    Returns
+    -------
+    torch.device
+        of its first weight; the CPU where it has none
+    """
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 # %% ../nbs/20_networks.ipynb #658ce2e3

@@ -6,6 +6,7 @@ __all__ = [
     "TARGETS",
     "MLPTarget",
     "augmented",
+    "warmed_up_cosine",
     "PictureTarget",
     "DenseNetTarget",
     "FaceTarget",
@@ -14,9 +15,11 @@ __all__ = [
 
 # %% ../nbs/02_service.ipynb #bd54b58e
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -116,19 +119,43 @@ def augmented(
     torch.Tensor
         the same shape
     """
-    n = len(x)
+    n, where = len(x), x.device
     height, width = x.shape[-2:]
     padded = F.pad(x, (by,) * 4).reshape(n, -1, height + 2 * by, width + 2 * by)
-    own = own_generator()  # of the training that asks
-    down = torch.randint(0, 2 * by + 1, (n, 1), generator=own)
-    right = torch.randint(0, 2 * by + 1, (n, 1), generator=own)
-    mirrored = torch.rand(n, 1, generator=own) < 0.5
-    columns = torch.where(mirrored, torch.arange(width).flip(0), torch.arange(width)) + right
-    columns = columns.to(x.device)
-    rows = (down + torch.arange(height)).to(x.device)
-    pictures = torch.arange(n, device=x.device)[:, None, None]
+    own = own_generator(where)  # of the training that asks
+    down = torch.randint(0, 2 * by + 1, (n, 1), generator=own, device=where)
+    right = torch.randint(0, 2 * by + 1, (n, 1), generator=own, device=where)
+    mirrored = torch.rand(n, 1, generator=own, device=where) < 0.5
+    upright = torch.arange(width, device=where)
+    columns = torch.where(mirrored, upright.flip(0), upright) + right
+    rows = down + torch.arange(height, device=where)
+    pictures = torch.arange(n, device=where)[:, None, None]
     chosen = padded[pictures, :, rows[:, :, None], columns[:, None, :]]
     return chosen.movedim(-1, 1).reshape(x.shape)
+
+
+# %% ../nbs/02_service.ipynb #5821f4c8
+def warmed_up_cosine(
+    share: float,  # of the training that is done, from 0 to 1
+    warm: float = 0.1,  # share in which it rises
+) -> float:  # from 0 to 1
+    """A learning rate, in units of the largest: it rises evenly, and falls as half a cosine.
+
+    Parameters
+    ----------
+    share : float
+        of the training that is done, from 0 to 1
+    warm : float
+        share in which it rises
+
+    Returns
+    -------
+    float
+        from 0 to 1
+    """
+    if share < warm:
+        return share / warm
+    return (1 + math.cos(math.pi * (share - warm) / (1 - warm))) / 2
 
 
 # %% ../nbs/02_service.ipynb #144aa5e6
@@ -139,6 +166,7 @@ class PictureTarget:
     rate: float
     batch_size: int
     augment: bool = False
+    graph: bool = False
 
     def network(self, records: Records, seed: int) -> nn.Sequential:
         "The network before its training, for records of this shape and with these classes."
@@ -150,14 +178,14 @@ class PictureTarget:
 
     def rate_at(
         self,
-        epoch: int,  # from 0
+        epoch: float,  # from 0; 3.25: a quarter of the fourth is done
     ) -> float:
-        """The learning rate in that epoch.
+        """The learning rate at that time.
 
         Parameters
         ----------
-        epoch : int
-            from 0
+        epoch : float
+            from 0; 3.25: a quarter of the fourth is done
         """
         return self.rate
 
@@ -168,22 +196,24 @@ class PictureTarget:
             network = network.to(memory_format=torch.channels_last)
         optimiser = self.optimiser(network)
 
-        def loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            return F.cross_entropy(network(augmented(x) if self.augment else x), y)
+        descend = minimise(lambda x, y: F.cross_entropy(network(x), y), optimiser, self.graph)
 
-        def set_rate(epoch: int) -> None:
+        def step(x: torch.Tensor, y: torch.Tensor) -> Mapping[str, Any]:
+            return descend(augmented(x) if self.augment else x, y)
+
+        def set_rate(epoch: float) -> None:
             for group in optimiser.param_groups:
                 group["lr"] = self.rate_at(epoch)
 
         history = fit(
             network,
-            minimise(loss, optimiser),
+            step,
             (for_network(d1.x), d1.y),
             self.epochs,
             self.batch_size,
             seed,
             made_of={"kind": type(self).__name__, **vars(self)},
-            before_epoch=set_rate,
+            before_step=set_rate,
             resume=(optimiser,),
             mixed=mixed,
             progress=type(self).__name__ if scale() == "full" else None,
@@ -192,10 +222,20 @@ class PictureTarget:
         return Predictor(partial(scores_of, network), d1.k, info=info)
 
 
+# %% ../nbs/02_service.ipynb #074023fc
+_SCHEDULES: dict[bool, dict[str, Any]] = {  # is it the paper's -> what is not given
+    False: {"epochs": 56, "rate": 0.4, "batch_size": 512},
+    True: {"epochs": 350, "rate": 0.1, "batch_size": 128, "drops": (150, 250)},
+}
+
+
 # %% ../nbs/02_service.ipynb #5b59dbe8
 @dataclass(frozen=True)
 class DenseNetTarget(PictureTarget):
-    """DenseNet121 with the paper's schedule for CIFAR10, unless told otherwise.
+    """DenseNet121, by stochastic gradient descent with momentum 0.9, in 56 epochs.
+
+    With `paper`, on the paper's schedule for CIFAR10: 350 epochs at 0.1, divided by ten twice.
+    What is given takes precedence over both.
 
     Parameters
     ----------
@@ -204,30 +244,46 @@ class DenseNetTarget(PictureTarget):
     growth : int
         channels that each layer adds
     epochs : int
-        passes over D1
+        passes over D1; 56, with `paper` 350
     rate : float
-        of stochastic gradient descent with momentum 0.9
-    drops : tuple[int, ...]
-        epochs after which the rate is divided by ten
+        the largest; 0.4, with `paper` 0.1
+    drops : tuple[int, ...] | None
+        epochs after which the rate is divided by ten; none: it is `warmed_up_cosine`, and
+        Nesterov's momentum; with `paper` 150 and 250
     weight_decay : float
         of L2
     batch_size : int
-        records a batch
+        records a batch; 512, with `paper` 128
     augment : bool
         shift and mirror
+    paper : bool
+        the paper's schedule for whatever is not given
+    graph : bool
+        record each step as a CUDA graph, where there is a GPU
     """
 
     blocks: tuple[int, ...] = (6, 12, 24, 16)  # layers of each dense block
     growth: int = 32  # channels that each layer adds
-    epochs: int = 350  # passes over D1
-    rate: float = 0.1  # of stochastic gradient descent with momentum 0.9
-    drops: tuple[int, ...] = (150, 250)  # epochs after which the rate is divided by ten
+    epochs: int = cast(int, None)  # passes over D1; 56, with `paper` 350
+    rate: float = cast(float, None)  # the largest; 0.4, with `paper` 0.1
+    # epochs after which the rate is divided by ten; none: it is `warmed_up_cosine`, and
+    # Nesterov's momentum; with `paper` 150 and 250
+    drops: tuple[int, ...] | None = None
     weight_decay: float = 5e-4  # of L2
-    batch_size: int = 128  # records a batch
+    batch_size: int = cast(int, None)  # records a batch; 512, with `paper` 128
     augment: bool = True  # shift and mirror
+    paper: bool = False  # the paper's schedule for whatever is not given
+    graph: bool = False  # record each step as a CUDA graph, where there is a GPU
 
-    def rate_at(self, epoch: int) -> float:
-        "The learning rate in that epoch, divided by ten after each of `drops`."
+    def __post_init__(self) -> None:
+        for name, value in _SCHEDULES[self.paper].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+    def rate_at(self, epoch: float) -> float:
+        "The learning rate at that time."
+        if self.drops is None:
+            return self.rate * warmed_up_cosine(epoch / self.epochs)
         return self.rate / 10 ** sum(epoch >= drop for drop in self.drops)
 
     def network(self, records: Records, seed: int) -> nn.Sequential:
@@ -236,8 +292,14 @@ class DenseNetTarget(PictureTarget):
             return densenet(records.x.shape[1:], records.k, self.blocks, self.growth)
 
     def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-        "Stochastic gradient descent with momentum 0.9 and weight decay."
-        return torch.optim.SGD(network.parameters(), self.rate, 0.9, weight_decay=self.weight_decay)
+        "Stochastic gradient descent with momentum 0.9, Nesterov's unless the rate drops."
+        return torch.optim.SGD(
+            network.parameters(),
+            self.rate,
+            0.9,
+            weight_decay=self.weight_decay,
+            nesterov=self.drops is None,
+        )
 
 
 # %% ../nbs/02_service.ipynb #6e50399d

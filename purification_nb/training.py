@@ -42,6 +42,7 @@ from .cache import (
 )
 from .checkpoints import Checkpoint, Progress
 from .draws import Draws
+from .graphs import RecordedStep
 from .records import InputError
 from .scale import scale
 
@@ -75,6 +76,7 @@ def adam(
 def minimise(
     loss: Callable[..., torch.Tensor],  # called with one tensor an array; the loss of the batch
     optimiser: torch.optim.Optimizer,  # over the parameters to move
+    graph: bool = False,  # where there is a GPU, record it once and replay it: see `RecordedStep`
 ) -> Step:  # for `fit`
     """The ordinary step: one gradient of one loss.
 
@@ -84,12 +86,16 @@ def minimise(
         called with one tensor an array; the loss of the batch
     optimiser : torch.optim.Optimizer
         over the parameters to move
+    graph : bool
+        where there is a GPU, record it once and replay it: see `RecordedStep`
 
     Returns
     -------
     Step
         for `fit`
     """
+    if graph and torch.cuda.is_available():
+        return RecordedStep(loss, optimiser)
 
     def step(*batch):
         value = loss(*batch)
@@ -262,21 +268,21 @@ def _as_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 def _as_batch(tensor: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Some rows of a tensor; bytes of pictures as shares of 255."""
-    part = tensor[rows.to(tensor.device)]
+    part = tensor[rows]
     return part.float() / 255 if part.dtype == torch.uint8 and part.dim() >= 3 else part
 
 
-def _mean_losses(
-    step: Step, tensors: list[torch.Tensor], batch_size: int, draws: Draws
-) -> dict[str, float]:
+def _mean_losses(loop: "_Loop", epoch: int) -> dict[str, float]:
     """The mean of each loss over one pass, with an update for each batch."""
-    n = len(tensors[0])
+    n = len(loop.tensors[0])
     sums: dict[str, Any] = {}
     count = 0
-    order = torch.randperm(n, generator=draws.on("cpu"))
-    for rows in order.tensor_split(-(-n // batch_size)):
-        batch = [_as_batch(tensor, rows) for tensor in tensors]
-        losses = draws.call(step, batch, first=not count)
+    order = torch.randperm(n, generator=loop.draws.on("cpu")).to(loop.device)
+    for rows in order.tensor_split(-(-n // loop.batch_size)):
+        if loop.before_step:
+            loop.before_step(epoch + count / n)
+        batch = [_as_batch(tensor, rows) for tensor in loop.tensors]
+        losses = loop.draws.call(loop.step, batch, first=not count)
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value * len(rows)
         count += len(rows)
@@ -296,6 +302,7 @@ class _Loop:
     mixed: bool
     validate: Callable[[], SupportsFloat] | None
     before_epoch: Callable[[int], Any] | None
+    before_step: Callable[[float], Any] | None
     draws: Draws
 
     def epoch(self, number: int, progress: Progress) -> dict[str, float]:
@@ -303,8 +310,11 @@ class _Loop:
         if self.before_epoch:
             with self.draws.everything():
                 self.before_epoch(number)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
-            losses = _mean_losses(self.step, self.tensors, self.batch_size, self.draws)
+        # no cache: it would keep the weights of the epoch's first batch, rounded, for the others
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.mixed, cache_enabled=False
+        ):
+            losses = _mean_losses(self, number)
         if self.validate is not None:
             with _evaluating(self.network), self.draws.everything():
                 losses["validation"] = float(self.validate())
@@ -392,6 +402,8 @@ def fit(  # noqa: PLR0913 - all that a training depends on, each with a default 
     resume: Sequence[torch.optim.Optimizer] = (),
     # compute in bfloat16 where that loses little (torch.autocast); see `mixed_precision`
     mixed: bool = False,
+    # called before each batch with how many epochs are done by then, as in 3.25
+    before_step: Callable[[float], Any] | None = None,
 ) -> History:
     """Train a network; an interruption keeps what was learnt so far.
 
@@ -432,6 +444,8 @@ def fit(  # noqa: PLR0913 - all that a training depends on, each with a default 
         that was cut off goes on from there
     mixed : bool
         compute in bfloat16 where that loses little (torch.autocast); see `mixed_precision`
+    before_step : Callable[[float], Any] | None
+        called before each batch with how many epochs are done by then, as in 3.25
     """
     _refuse_unequal(arrays)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -447,7 +461,7 @@ def fit(  # noqa: PLR0913 - all that a training depends on, each with a default 
     checkpoint = Checkpoint(unfinished, network, resume, device, draws := Draws(seed))
     tensors = [_as_tensor(a).to(device) for a in arrays]
     network.to(device).train()
-    about = (batch_size, device, bool(mixed), validate, before_epoch, draws)
+    about = (batch_size, device, bool(mixed), validate, before_epoch, before_step, draws)
     loop = _Loop(network, step, tensors, *about)
     with draws.of_training(network):
         history = _train(loop, epochs, patience, progress, checkpoint)

@@ -64,7 +64,7 @@ def test_noise_is_used_only_where_it_brings_h_nearer_to_undecided(served):
 
 def test_the_same_question_gets_the_same_answer(served):
     d1, d2, scores, guard = served
-    guard = replace(guard, epsilon=0.05, answered={})
+    scores, guard = scores[:250], replace(guard, epsilon=0.05, answered={})
     published = guard(scores)
     again = replace(guard, answered={})
 
@@ -72,15 +72,16 @@ def test_the_same_question_gets_the_same_answer(served):
         """The last digits depend on how many walk together."""
         return np.abs(one - other).max() < 1e-4
 
-    assert near(np.concatenate([again(row[None]) for row in scores[:20]]), published[:20])
+    assert near(np.concatenate([again(row[None]) for row in scores[:8]]), published[:8])
     assert near(replace(guard, answered={})(scores[::-1][:50])[::-1], published[-50:])
     assert np.array_equal(pickle.loads(pickle.dumps(guard))(scores[:20]), published[:20])
-    other_coins = MemGuard(0.05, key=1)(d1, d2, 0)(scores)
+    with_other_coins = replace(MemGuard(0.05, key=1)(d1, d2, 0), answered=guard.answered)
+    other_coins = with_other_coins(scores)
     assert (other_coins != published).any(1).mean() > 0.02
 
 
 def test_together_is_one_by_one(served):
-    scores = np.concatenate([served[2][:60], odd()])
+    scores = np.concatenate([served[2][:25], odd()])
     alone = np.stack([noise_for_one(served[3].network, row) for row in scores])
     together = noise_for_many(served[3].network, scores)
     moved_alone = np.abs(alone - scores).sum(1) > 1e-5

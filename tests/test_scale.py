@@ -542,12 +542,38 @@ def test_the_shoppers_network_is_nshs(monkeypatch):
 
 
 def test_the_papers_schedule():
-    rates = [DenseNetTarget().rate_at(epoch) for epoch in (0, 149, 150, 249, 250, 349)]
-    assert (
-        np.allclose(rates, [0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
-        and TARGETS["full"]["photographs"] == DenseNetTarget()
-        and DenseNetTarget().epochs == 350
-    )
+    papers = DenseNetTarget(paper=True)
+    rates = [papers.rate_at(epoch) for epoch in (0, 149, 150, 249.99, 250, 349)]
+    assert np.allclose(rates, [0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    assert (papers.epochs, papers.batch_size) == (350, 128)
+    assert DenseNetTarget(epochs=30, drops=(15,), paper=True).rate_at(20) == 0.01
+    assert not papers.optimiser(nn.Linear(1, 1)).defaults["nesterov"]
+
+
+def test_the_schedule_of_full_scale():
+    usual = DenseNetTarget()
+    assert TARGETS["full"]["photographs"] == usual and not usual.paper
+    assert (usual.epochs, usual.batch_size, usual.weight_decay) == (56, 512, 5e-4)
+    rates = [usual.rate_at(epoch) for epoch in (0, 2.8, 5.6, 30.8, 56)]
+    assert np.allclose(rates, [0, 0.2, 0.4, 0.2, 0])
+    moved = usual.optimiser(nn.Linear(1, 1)).defaults
+    assert (moved["momentum"], moved["nesterov"], moved["weight_decay"]) == (0.9, True, 5e-4)
+
+
+def test_the_rate_of_each_batch_is_what_the_schedule_says(cache, monkeypatch):
+    split, seen = pictures((3,)), []
+    whole = torch.optim.SGD.step
+
+    def watched(optimiser, *more):
+        seen.append(optimiser.param_groups[0]["lr"])
+        return whole(optimiser, *more)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", watched)
+    target = DenseNetTarget((1,), 4, 5, 0.2, batch_size=30)
+    target(split.d1, split.d2, 0)  # of 60 pictures: two batches an epoch
+    done = np.arange(10) / 10
+    falling = 0.1 * (1 + np.cos(np.pi * (done - 0.1) / 0.9))
+    assert np.allclose(seen, np.where(done < 0.1, 2 * done, falling))
 
 
 @pytest.mark.parametrize(

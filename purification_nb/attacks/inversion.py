@@ -18,7 +18,13 @@ from torch.nn import functional as F
 
 from ..adversary import Knowledge, ThreatCard
 from ..cache import fingerprint
-from ..networks import conv_decoder, conv_width, is_picture, mlp_decoder
+from ..networks import (
+    conv_decoder,
+    conv_width,
+    device_of,
+    is_picture,
+    mlp_decoder,
+)
 from ..records import (
     InputError,
     Scored,
@@ -194,7 +200,7 @@ class _TrainedDecoder:
 
 def _draw(decoder: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     "What a decoder makes of its inputs, in blocks."
-    device = next(decoder.parameters()).device
+    device = device_of(decoder)
     return torch.cat([decoder(part.to(device)).cpu() for part in inputs.split(1024)])
 
 

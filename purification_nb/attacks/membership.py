@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from ..adversary import Attack, Knowledge, ThreatCard, best_threshold
 from ..cache import fingerprint
-from ..networks import TwoBranch
+from ..networks import TwoBranch, device_of
 from ..records import Scored
 from ..scale import scale
 from ..scores import confidence, normalised_entropy
@@ -295,8 +295,7 @@ class NSH(Attack):
 
     def _on_device(self, tensors):
         "The tensors where the network is."
-        device = next(self.network_.parameters()).device
-        return [t.to(device) for t in tensors]
+        return [t.to(device_of(self.network_)) for t in tensors]
 
     def _loss(self, members, member_labels, others, other_labels):
         "Of a batch that is half members."

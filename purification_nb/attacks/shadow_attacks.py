@@ -30,7 +30,7 @@ from ..attacks.shadows import (
     shadows_of,
 )
 from ..cache import one_thread
-from ..networks import mlp
+from ..networks import device_of, mlp
 from ..records import InputError, Records, Scored, join
 from ..service import Recipe
 from ..tables import rows_of
@@ -310,9 +310,8 @@ class Mlleaks(Attack):
         "What the attack network says of the top scores; adversary 3's is the largest of them."
         if self.adversary == 3:
             return scored.scores.max(1)
-        device = next(self.network_.parameters()).device
         top = _top_scores(scored.scores, self.top)
-        inputs = torch.tensor(top, dtype=torch.float32, device=device)
+        inputs = torch.tensor(top, dtype=torch.float32, device=device_of(self.network_))
         return self.network_(inputs).squeeze(1).double().cpu().numpy()
 
 

@@ -44,7 +44,8 @@ def _loaded(path: Path) -> Any:
 
     if kind == ".pt2":
         return torch.export.load(path).module()
-    return torch.jit.load(path)
+    # what a GPU has saved is read on a machine without one, too
+    return torch.jit.load(path, None if torch.cuda.is_available() else "cpu")
 
 
 # %% ../../nbs/31_own_model.ipynb #b4e2d353

@@ -15,6 +15,7 @@ from torch import nn
 
 from ..cache import one_thread
 from ..network_answers import network_scores, tensor_in
+from ..networks import device_of
 from ..records import InputError, Scored, check_scores
 from .forms import score_table
 from .purifier import Purifier, PurifierDefence
@@ -199,7 +200,5 @@ def purified_module(
         reference = fit_purifier(network_scores(network, answers, batch_size, records), **settings)
     elif settings:
         raise InputError(f"this purifier is trained already: leave out {', '.join(settings)}")
-    purifier = reference.as_module()
-    if (held := next(network.parameters(), None)) is not None:
-        purifier = purifier.to(held.device)
+    purifier = reference.as_module().to(device_of(network))
     return PurifiedModule(network, purifier, answers).eval()

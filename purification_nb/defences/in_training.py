@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..draws import own_generator
-from ..networks import TwoBranch
+from ..networks import TwoBranch, device_of
 from ..records import InputError, Records, as_floats, for_network
 from ..scale import scale
 from ..service import Predictor, scores_of
@@ -43,10 +43,13 @@ def _relu_and_dropout(share):
 
 def _validation_loss(network, records):
     "A function that gives the loss on records that are not trained on."
-    device = next(network.parameters()).device
-    x = torch.tensor(as_floats(for_network(records.x)), device=device)
-    y = torch.tensor(records.y, device=device)
-    return lambda: F.cross_entropy(network(x), y)
+    x, y = torch.tensor(as_floats(for_network(records.x))), torch.tensor(records.y)
+
+    def loss():
+        where = device_of(network)  # by then; before its training it may be elsewhere
+        return F.cross_entropy(network(x.to(where)), y.to(where))
+
+    return loss
 
 
 # %% ../../nbs/15_training_defences.ipynb #086623a8

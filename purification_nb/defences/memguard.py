@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..networks import mlp
+from ..networks import device_of, mlp
 from ..records import InputError, Scored, check_scores
 from ..training import (
     History,
@@ -108,7 +108,7 @@ def membership_logits(
     """
     if not isinstance(scores, torch.Tensor):
         scores = torch.from_numpy(np.ascontiguousarray(scores, np.float32))
-    return network(scores.sort(1).values).squeeze(1)
+    return network(scores.to(device_of(network)).sort(1).values).squeeze(1)
 
 
 # %% ../../nbs/14_memguard.ipynb #fb3e500f
@@ -135,11 +135,12 @@ def noise_for_one(
     np.ndarray
         (k,) float32; the same vector where no walk arrives
     """
-    z0 = torch.tensor(scores, dtype=torch.float32)[None].clamp_min(1e-12).log()
+    given = torch.tensor(scores, dtype=torch.float32, device=device_of(network))
+    z0 = given[None].clamp_min(1e-12).log()
     s0, label = z0.softmax(1), int(np.argmax(scores))
     best, logit = s0, membership_logits(network, s0)
     if abs(logit.sigmoid() - 0.5) <= 1e-5:
-        return best[0].numpy()
+        return best[0].cpu().numpy()
     for c3 in WEIGHTS:
         z, arrived = z0.clone(), False
         for _ in range(STEPS):
@@ -158,7 +159,7 @@ def noise_for_one(
             z = z.detach() - 0.1 * gradient / gradient.norm().clamp_min(1e-30)
         if not arrived:
             break
-    return best[0].numpy()
+    return best[0].cpu().numpy()
 
 
 # %% ../../nbs/14_memguard.ipynb #c2db04df
@@ -218,15 +219,17 @@ def noise_for_many(
     np.ndarray
         (n, k) float32; a row stays the same where no walk arrives
     """
-    start = torch.tensor(scores, dtype=torch.float32).clamp_min(1e-12).log()
-    walks = _Walks(network, start, torch.tensor(np.argmax(scores, 1))[:, None])
+    where = device_of(network)
+    start = torch.tensor(scores, dtype=torch.float32, device=where).clamp_min(1e-12).log()
+    labels = torch.tensor(np.argmax(scores, 1), device=where)[:, None]
+    walks = _Walks(network, start, labels)
     decided = (walks.logits.sigmoid() - 0.5).abs() > 1e-5
     rows = decided.nonzero().squeeze(1)  # those still in the game
     for c3 in WEIGHTS:
         rows = walks.arriving_rows(c3, rows)
         if not len(rows):
             break
-    return walks.best.numpy()
+    return walks.best.cpu().numpy()
 
 
 # %% ../../nbs/14_memguard.ipynb #c0d2fdac
@@ -298,7 +301,7 @@ class GuardedScores:
 
     def _certainty(self, scores: np.ndarray) -> np.ndarray:
         "(n,) how far h is from undecided."
-        return membership_logits(self.network, scores).sigmoid().sub(0.5).abs().numpy()
+        return membership_logits(self.network, scores).sigmoid().sub(0.5).abs().cpu().numpy()
 
     def __call__(
         self,

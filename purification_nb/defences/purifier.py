@@ -6,6 +6,7 @@
 __all__ = ["ROWS_AT_A_TIME", "PurifierModule", "Purifier", "PurifierDefence"]
 
 # %% ../../nbs/06_purifier.ipynb #c54d688a
+import copy
 import itertools
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -20,6 +21,7 @@ from ..defences.publishing import (
     keep_label_on_top,
     swap_label_to_top,
 )
+from ..networks import device_of
 from ..records import InputError, Scored, check_scores
 from ..training import History
 from .forms import in_the_form_given
@@ -116,7 +118,7 @@ def _fold_batch_norms(network: nn.Module) -> nn.Module:
         if isinstance(layer, nn.BatchNorm1d) and layers and isinstance(layers[-1], nn.Linear):
             layers[-1] = fuse_linear_bn_eval(layers[-1], layer)
         else:
-            layers.append(layer)
+            layers.append(copy.deepcopy(layer))  # else who moves one would move the other
     return nn.Sequential(*layers)
 
 
@@ -215,7 +217,7 @@ class Purifier:
             )
         purified = np.empty(scores.shape)
         module = self._module_as_it_is()
-        device = next(module.parameters()).device
+        device = device_of(module)
         asked = torch.from_numpy(scores if scores.flags.writeable else scores.copy())
         answer = torch.from_numpy(purified)
         for start in range(0, len(scores), ROWS_AT_A_TIME):

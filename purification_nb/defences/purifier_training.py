@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from ..cache import all_or_nothing
-from ..networks import mlp
+from ..networks import device_of, mlp
 from ..records import InputError, Scored, for_network
 from ..training import History, adam, fit, seeded
 from .paper_settings import purifier_sizes
@@ -97,7 +97,7 @@ class _Game:
     def purify(self, scores: torch.Tensor) -> torch.Tensor:
         "G's running means are of F's scores alone: vectors that a player brings work on a copy."
         buffers = {name: buffer.clone() for name, buffer in self.g.named_buffers()}
-        return functional_call(self.g, buffers, (scores,)).softmax(1)
+        return functional_call(self.g, buffers, (scores.to(device_of(self.g)),)).softmax(1)
 
     def step(self, scores: torch.Tensor, x: torch.Tensor | None = None) -> dict:
         "One mini-batch: the players move first, then the purifier."
@@ -159,8 +159,7 @@ def _cache_settings(game: _Game, held: Scored | None) -> dict | None:
 
 def _equation_2_on(g: nn.Module, held: Scored, lam: float) -> torch.Tensor:
     "Equation 2 on score vectors kept aside, wherever the network is by then."
-    device = next(g.parameters()).device
-    scores = torch.tensor(held.scores, dtype=torch.float32, device=device)
+    scores = torch.tensor(held.scores, dtype=torch.float32, device=device_of(g))
     return purifier_loss(g(scores), scores, lam)
 
 
