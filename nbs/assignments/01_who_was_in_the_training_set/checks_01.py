@@ -10,7 +10,13 @@ from purification_nb.scores import MEMBER, NONMEMBER  # noqa: F401 - the colours
 
 # In the repository what all assignments share lies one folder up, in a hand-out beside this file.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from checks_common import answer_on_copies, near, once_written, plain  # noqa: E402, F401
+from checks_common import (  # noqa: E402, F401
+    COURSE_SEED,
+    answer_on_copies,
+    near,
+    once_written,
+    plain,
+)
 
 PERSON = np.array([7, 3, 3, 9, 7, 1, 4, 4, 9, 3, 8, 2, 1, 5, 5, 7, 6, 2, 8, 0, 0, 6])
 

@@ -11,7 +11,13 @@ from sklearn.metrics import roc_auc_score
 
 # In the repository what all assignments share lies one folder up, in a hand-out beside this file.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from checks_common import answer_on_copies, near, once_written, plain  # noqa: E402, F401
+from checks_common import (  # noqa: E402, F401
+    COURSE_SEED,
+    answer_on_copies,
+    near,
+    once_written,
+    plain,
+)
 
 
 def are_halves(table, n, count):

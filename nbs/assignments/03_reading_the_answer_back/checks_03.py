@@ -11,6 +11,7 @@ from purification_nb.records import Scored
 # In the repository what all assignments share lies one folder up, in a hand-out beside this file.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from checks_common import (  # noqa: E402
+    COURSE_SEED,  # noqa: F401
     answer_on_copies,
     near,
     once_written,  # noqa: F401

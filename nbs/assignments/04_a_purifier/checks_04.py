@@ -18,7 +18,15 @@ from purification_nb.service import Predictor
 
 # In the repository what all assignments share lies one folder up, in a hand-out beside this file.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from checks_common import answer, near, once_written, plain, seeded, without  # noqa: E402, F401
+from checks_common import (  # noqa: E402, F401
+    COURSE_SEED,
+    answer,
+    near,
+    once_written,
+    plain,
+    seeded,
+    without,
+)
 
 OURS = ("split", "service", "published", "d2", "g", "bare_answers", "purified_answers")
 BY_AUTOGRAD = {

@@ -18,7 +18,14 @@ from purification_nb.training import seeded
 
 # In the repository what all assignments share lies one folder up, in a hand-out beside this file.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from checks_common import answer, near, once_written, plain, without  # noqa: E402, F401
+from checks_common import (  # noqa: E402, F401
+    COURSE_SEED,
+    answer,
+    near,
+    once_written,
+    plain,
+    without,
+)
 
 OURS = (
     *("split", "service", "mirrored", "bare_knowledge", "known", "again", "vendor", "held"),
@@ -315,8 +322,8 @@ def newcomer(student):
     some = told_by(student, one, raised_in_part(rng, one), 0)
     assert 0.66 < some < 0.92, (
         "here three of five purified vectors were changed and the others are of the original kind,"
-        f" so the best accuracy is near 0.8; yours is {some:.2f}. Is it the accuracy of a classifier, on records it"
-        " was not trained on?"
+        f" so the best accuracy is near 0.8; yours is {some:.2f}. Is it the accuracy of a"
+        " classifier, on records it was not trained on?"
     )
     print("newcomer: finds what is planted.")
 
