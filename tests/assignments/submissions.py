@@ -3,11 +3,10 @@
     python tests/assignments/submissions.py 01_who_was_in_the_training_set     grade its submissions
     and show the points
 
-Each assignment has a file here with its name and a dictionary SUBMISSIONS; the solution and the
-untouched stub are added to it.
+Each assignment has a file here with its name, which `in_process.py` reads; the solution and the
+untouched stub are added to what it holds.
 """
 
-import importlib.util
 import json
 import os
 import re
@@ -23,6 +22,9 @@ import nbformat
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "dev")]
 import course  # noqa: E402
+import in_process  # noqa: E402
+
+STUB = r"is not written yet|NotImplementedError"
 
 
 @dataclass(frozen=True)
@@ -39,21 +41,40 @@ class Submission:
     ) = ()  # patterns found in what the cells said, and not in what they say to the solution
 
 
-def submissions(name: str) -> dict[str, Submission]:
-    """Give an assignment's submissions by student."""
-    spec = importlib.util.spec_from_file_location(f"submissions_{name}", HERE / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    points = {
-        cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.points
-        for cell in course.read(name).cells
-        if course.kind(cell) == "test"
-    }
-    return {
-        "solution": Submission(solutions(name)),
-        "stub": Submission({}, points, r"is not written yet|NotImplementedError"),
-        **module.SUBMISSIONS,
-    }
+def submissions(name: str, every: bool = False) -> dict[str, Submission]:
+    """Give an assignment's submissions by student, the answers of `in_process.rows_of` put together
+    so that a student has one to each exercise; only as many wrong ones as each test needs to be
+    failed by one of them, or all."""
+    rows = [row for row in in_process.rows_of(name) if row.title != in_process.OWN]
+    points = {test: n for tests in in_process.tests_of(name).values() for test, n in tests.items()}
+    packed: dict[str, list] = {}
+    for row in rows:
+        if row.title == "untouched stub":
+            continue
+        alone = row.kind == "dishonest"  # it may spoil what comes after it
+        number = sum(
+            one.answer == row.answer and one.kind == row.kind for one in _before(row, rows)
+        )
+        student = row.title.replace(" ", "_") if alone else f"{row.kind}_{number + 1}"
+        packed.setdefault(student, []).append(row)
+    found = {"solution": Submission(solutions(name)), "stub": Submission({}, points, STUB)}
+    caught: set = set()
+    for student, several in sorted(packed.items(), key=lambda one: one[1][0].kind):
+        lost = {test: points[test] for row in several for test in row.loses}
+        kind = several[0].kind
+        if every or student == "right_1" or (kind == "wrong" and not set(lost) <= caught):
+            caught |= set(lost)
+            says = tuple(row.says for row in several if row.says)
+            answers = {row.answer: row.code for row in several}
+            found["another_way" if student == "right_1" else student] = Submission(
+                answers, lost, says
+            )
+    return found
+
+
+def _before(row, rows: list) -> list:
+    """The submissions that stand before one."""
+    return rows[: rows.index(row)]
 
 
 def solutions(name: str) -> dict[str, str]:

@@ -3,6 +3,7 @@ it."""
 
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from purification_nb.adversary import Knowledge
 from purification_nb.attacks.membership import LabelAttack, ThresholdAttack
 from purification_nb.datasets import digits
 from purification_nb.defences.purifier_training import purifier_loss as equation_2
-from purification_nb.evaluation import evaluate
 from purification_nb.records import Records, Scored
 from purification_nb.service import Predictor
 
@@ -212,6 +212,7 @@ def toy(seed=1):
     return Predictor(classify, 10), split
 
 
+@cache
 def small(seed=1):
     """The toy service and its split, where D2 holds the labels 0 to 4 alone; D2's scores, and
     those of D3 with the other labels."""
@@ -265,9 +266,9 @@ def has_learnt(purify, d2, others):
         "the purified scores are not between 0 and 1, or do not sum to 1: is the softmax missing?"
     )
     value = float(equation_2(torch.tensor(purified).clip(1e-12).log(), torch.tensor(d2), 1.0))
-    assert value < 0.6, (
-        f"equation 2 on D2 is {value:.2f} after your training, and 0.6 or less is easily reached:"
-        " train longer, or with a larger rate"
+    assert value < 1.2, (
+        f"equation 2 on D2 is {value:.2f} after your training, 1.2 is asked for, and 0.3 is easily"
+        " reached: train longer, or with a larger rate"
     )
     kept = (strange.argmax(1) == others.argmax(1)).mean()
     assert kept < 0.5, (
@@ -464,7 +465,7 @@ def measured(student, split, service, published):
 
 def found(attack, members, nonmembers):
     """The library's own balanced accuracy of a fitted attack."""
-    return evaluate(attack, members, nonmembers, rounds=2)["accuracy"][0]
+    return attack.accuracy(members, nonmembers)
 
 
 def measure(student, split, service):
