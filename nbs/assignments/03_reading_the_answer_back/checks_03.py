@@ -187,8 +187,8 @@ def errors_of(student, auxiliary, heldout):
 
 
 def train_inverter(student, auxiliary, heldout):
-    """Exercise 3, first part."""
-    error, nothing, label = errors_of(student, auxiliary, heldout)
+    """Exercise 3, first part, on half of the auxiliary records."""
+    error, nothing, label = errors_of(student, auxiliary[np.arange(0, 2000, 2)], heldout)
     assert error < 0.95 * nothing, (
         f"no better than the mean image: the error is {error:.4f}, and {nothing:.4f} knowing"
         " nothing"
