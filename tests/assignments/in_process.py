@@ -5,9 +5,10 @@
     the submissions of an assignment, with this word in their title
 
 Each assignment has a file here with its name: one heading for each answer, below it one heading for
-each submission. The cells of the notebook run once, with the answers of the source. Where the tests
-of an answer are reached, the process forks for each of its submissions; the copy takes that
-answer instead, runs those tests and tells what they gave.
+each submission. The cells of the notebook run once, with the answers of the source, but for those
+that show what is made of answers. Where the tests of an answer are reached, the process forks for
+each of its submissions; the copy takes that answer instead, runs those tests and tells what they
+gave. `shown` below a title asks for the cells that show the answer, too: they must not break.
 """
 
 import contextlib
@@ -200,7 +201,7 @@ def notebook_names() -> dict:
 
 
 def shown(row: Row, cells: list, names: dict) -> Given:
-    """Take an answer in the notebook that was run to its end, and run the cells that use it."""
+    """Take an answer in the notebook that was run up to its last one, and run what shows it."""
     run(row.code, names, "<answer>")
     with contextlib.redirect_stdout(io.StringIO()):
         for what, _, source in cells:
@@ -223,7 +224,8 @@ def graded(name: str, word: str = "") -> list[tuple[Row, Given]]:
                     code = row.code
                     work = lambda code=code, tests=tests: tested(code, tests, names)  # noqa: E731
                     found.append((row, in_a_copy(work)))
-        if what != "test":
+        shows = not what and "checks.once_written(" in source  # what is made of answers
+        if what != "test" and not shows and place <= max(answers):
             with contextlib.redirect_stdout(io.StringIO()):
                 run(source, names, f"<cell {place}>")
     for row, given in found:
