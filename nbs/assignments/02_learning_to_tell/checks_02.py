@@ -11,7 +11,13 @@ from sklearn.metrics import roc_auc_score
 
 # In the repository what all assignments share lies one folder up, in a hand-out beside this file.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from checks_common import answer_on_copies, once_written  # noqa: E402, F401
+from checks_common import (  # noqa: E402, F401
+    COURSE_SEED,
+    answer_on_copies,
+    near,
+    once_written,
+    plain,
+)
 
 
 def are_halves(table, n, count):
@@ -39,10 +45,21 @@ def are_halves(table, n, count):
 
 
 def halves(student):
-    """Exercise 1."""
-    are_halves(np.asarray(answer_on_copies(student, 12, 4, 0)), 12, 4)
-    are_halves(np.asarray(answer_on_copies(student, 50, 8, 1)), 50, 8)
-    first, again, other = (np.asarray(answer_on_copies(student, 50, 4, seed)) for seed in (0, 0, 1))
+    """Exercise 1, first part."""
+    are_halves(plain(answer_on_copies(student, 12, 4, 0)), 12, 4)
+    are_halves(plain(answer_on_copies(student, 50, 8, 1)), 50, 8)
+    print("halves: everyone is inside for half of the shadows.")
+
+
+def halves_drawn(student):
+    """Exercise 1, second part."""
+
+    def table(n, count, seed):
+        made = plain(answer_on_copies(student, n, count, seed))
+        are_halves(made, n, count)
+        return made
+
+    first, again, other = (table(50, 4, seed) for seed in (0, 0, 1))
     assert (first == again).all(), (
         "the same seed gives two different tables: make the generator from the seed, inside the"
         " function"
@@ -50,59 +67,75 @@ def halves(student):
     assert (first != other).any(), (
         "seeds 0 and 1 give the same table: make the generator from the seed"
     )
-    print("halves: everyone is inside for half of the shadows.")
+    made = np.concatenate([table(100, 8, 2), table(100, 8, 3)])
+    alike = (made[:, None] == made[None]).mean(2)
+    alike = alike[(alike > 0) & (alike < 1)]  # without itself and its partner
+    neighbours = [(np.roll(row, lag) == row).mean() for row in made for lag in (1, 2, 3)]
+    assert alike.min() > 0.25 and alike.max() < 0.75 and 0.4 < np.mean(neighbours) < 0.6, (
+        "the halves are not drawn: one is another moved on, or neighbours go together, where chance"
+        " would have two halves agree about every other record"
+    )
+    print("halves: drawn anew for each pair.")
 
 
-def same_rows(given, tables, inside):
-    """Complain where an attack set does not hold the top three of these tables, in any order, with
-    their membership."""
+TABLES = np.array(
+    [
+        [[0.1, 0.7, 0.15, 0.05], [0.4, 0.3, 0.2, 0.1], [0.25, 0.05, 0.6, 0.1]],
+        [[0.3, 0.1, 0.11, 0.49], [0.05, 0.06, 0.1, 0.79], [0.2, 0.3, 0.35, 0.15]],
+    ]
+)
+INSIDE = np.array([[True, False, False], [False, True, True]])
+TOP = [  # of each answer the three largest scores, and whether its shadow saw the record
+    ((0.7, 0.15, 0.1), 1),
+    ((0.4, 0.3, 0.2), 0),
+    ((0.6, 0.25, 0.1), 0),
+    ((0.49, 0.3, 0.11), 0),
+    ((0.79, 0.1, 0.06), 1),
+    ((0.35, 0.3, 0.2), 1),
+]
+
+
+def set_of(student):
+    """The features and the membership that a student makes of two small shadows."""
+    shadows = [lambda x, table=table: table[np.asarray(x)] for table in TABLES]
+    given = answer_on_copies(student, shadows, np.arange(3), INSIDE)
     assert isinstance(given, (tuple, list)) and len(given) == 2, (
         "two things are asked for: the features and is_member"
     )
-    features, is_member = np.asarray(given[0], float), np.asarray(given[1]).astype(int)
-    count, n = inside.shape
-    assert features.shape == (count * n, 3), (
-        f"three scores for each of {count} x {n} answers are asked for, ({count * n}, 3); your"
-        f" features have shape {features.shape}"
+    features, is_member = map(plain, given)
+    assert features.shape == (6, 3), (
+        "three scores for each of 2 x 3 answers are asked for, (6, 3); your features have shape"
+        f" {features.shape}"
     )
-    assert is_member.shape == (count * n,), (
-        f"one number for each of {count * n} rows is asked for; your is_member has shape"
-        f" {is_member.shape}"
+    assert is_member.shape == (6,), (
+        f"one number for each of 6 rows is asked for; your is_member has shape {is_member.shape}"
     )
-    right = np.sort(np.concatenate(list(tables)), axis=1)[:, ::-1][:, :3]
-
-    def rows(f, m):
-        return sorted(map(tuple, np.c_[f, m].round(9).tolist()))
-
-    if rows(features, is_member) == rows(right, inside.ravel()):
-        return
-    assert rows(features, is_member) != rows(right, 1 - inside.ravel()), (
-        "the other way round: inside is member, 1; outside is 0"
-    )
-    assert rows(features, 0 * is_member) != rows(right[:, ::-1], 0 * is_member), (
-        "the largest score must come first"
-    )
-    assert rows(np.sort(features, 1), 0 * is_member) == rows(np.sort(right, 1), 0 * is_member), (
+    right = sorted(top for top, _ in TOP)
+    rows = [tuple(row) for row in features.round(9).tolist()]
+    assert sorted(row[::-1] for row in rows) != right, "the largest score must come first"
+    assert sorted(rows) == right, (
         "these are not the three largest scores of each answer, the largest first"
     )
-    raise AssertionError(
-        "the features are right, but is_member does not belong to them row by row: check that both"
-        " are put together in the same order"
-    )
+    return rows, is_member.tolist()
 
 
 def attack_set(student):
-    """Exercise 2."""
-    tables = np.array(
-        [
-            [[0.1, 0.7, 0.15, 0.05], [0.4, 0.3, 0.2, 0.1], [0.25, 0.05, 0.6, 0.1]],
-            [[0.3, 0.1, 0.1, 0.5], [0.05, 0.05, 0.1, 0.8], [0.2, 0.3, 0.35, 0.15]],
-        ]
+    """Exercise 2, first part."""
+    set_of(student)
+    print("attack_set: three scores of each answer, the largest first.")
+
+
+def attack_set_members(student):
+    """Exercise 2, second part."""
+    said = dict(zip(*set_of(student), strict=True))
+    assert any(said[top] != 1 - inside for top, inside in TOP), (
+        "the other way round: inside is member, 1; outside is 0"
     )
-    inside = np.array([[True, False, False], [False, True, True]])
-    shadows = [lambda x, table=table: table[np.asarray(x)] for table in tables]
-    same_rows(answer_on_copies(student, shadows, np.arange(3), inside), tables, inside)
-    print("attack_set: inside is member, the largest score first.")
+    assert all(said[top] == inside for top, inside in TOP), (
+        "the features are right, but is_member does not belong to them row by row: check that both"
+        " are put together in the same order"
+    )
+    print("attack_set: inside is member.")
 
 
 def features(rng, spread, n):
@@ -112,54 +145,78 @@ def features(rng, spread, n):
     return np.c_[top, rest, (1 - top - rest) * 0.9]
 
 
-def planted_auc(student, leak, seed):
-    """The AUC on new examples of an attack that was trained where a leak is planted, or none."""
-    rng = np.random.default_rng(seed)
-    train, test = (
-        [features(rng, spread, 1000) for spread in ((1, 3) if leak else (2, 2))] for _ in range(2)
-    )
-    is_member = np.repeat([1, 0], 1000)
-    order = rng.permutation(2000)
-    attack = answer_on_copies(student, np.concatenate(train)[order], is_member[order], 0)
+def attack_on(train, is_member, test, student, seed=0):
+    """What a student's attack says of test features, after training on others."""
+    attack = answer_on_copies(student, train, is_member, seed)
     assert callable(attack), (
         f"train_attack must return a function of features; it returns a {type(attack).__name__}"
     )
-    said = np.asarray(attack(np.concatenate(test)), float)
-    assert said.shape == (2000,), (
-        f"one number for each row of features is asked for, (2000,); yours have shape {said.shape}"
+    said = plain(attack(test.copy()))
+    said = said[:, 0] if said.shape == (len(test), 1) else said
+    assert said.shape == (len(test),), (
+        f"one number for each row of features is asked for, ({len(test)},); yours have shape"
+        f" {said.shape}"
     )
     assert np.isfinite(said).all(), (
         "the attack answers NaN or infinity: clip the scores before you take logs"
     )
     # the same features one by one must get the same answers: they are scaled with the training
     # set's mean, not their own
-    assert np.allclose(
-        [np.asarray(attack(np.concatenate(test)[i : i + 1]), float).ravel()[0] for i in (0, 1500)],
-        said[[0, 1500]],
-        atol=1e-4,
-    ), (
+    assert near([plain(attack(test[[i]])).ravel()[0] for i in (0, -1)], said[[0, -1]], 1e-4), (
         "a record alone gets another answer than among others: scale later features with the mean"
         " and spread of the training features"
     )
+    return said
+
+
+def planted_auc(student, spreads, seed, n=1000):
+    """The AUC on new examples of an attack trained where log-odds of members and of others have
+    these spreads."""
+    rng = np.random.default_rng(seed)
+    train, test = (
+        np.concatenate([features(rng, spread, n) for spread in spreads]) for _ in range(2)
+    )
+    is_member, order = np.repeat([1, 0], n), rng.permutation(2 * n)
+    said = attack_on(train[order], is_member[order], test, student)
     return roc_auc_score(is_member, said)
 
 
 def train_attack(student):
-    """Exercise 3."""
-    found = planted_auc(student, leak=True, seed=2)
+    """Exercise 3, first part."""
+    found = planted_auc(student, (1, 3), seed=2)
     assert found > 0.35, (
         f"the other way round: AUC {found:.2f} where a leak is planted; a higher number must mean"
         " member"
     )
     assert found > 0.6, (
-        f"no more than a coin where a leak is planted: AUC {found:.2f}, and 0.80 is possible; does"
-        " the network see logarithms, can it learn more than one cut, does it train long enough?"
+        f"no more than a coin where a leak is planted: AUC {found:.2f}; 0.72 is asked for, and 0.80"
+        " is possible. Does the network see logarithms, can it learn more than one cut, does it"
+        " train long enough?"
     )
     assert found > 0.72, (
-        f"finds some of the planted leak, AUC {found:.2f}, and 0.80 is possible: train longer, or a"
-        " larger network; and return a number with many values, not 0 or 1"
+        f"finds some of the planted leak, AUC {found:.2f}; 0.72 is asked for, and 0.80 is possible."
+        " A linear model on logarithms stays here however long it trains, since it cannot say that"
+        " members are in the middle: take a network with a hidden layer, or trees. If yours is a"
+        " network, train it longer; and return a number with many values, not 0 or 1"
     )
-    found = planted_auc(student, leak=False, seed=3)
+    found = planted_auc(student, (3, 1), seed=5)
+    assert found > 0.4, (
+        f"where members trail off to both sides and others keep together your attack gets"
+        f" {found:.2f}: it says the same whatever it was trained on, so nothing was learnt"
+    )
+    assert found > 0.72, (
+        f"where members trail off to both sides and others keep together: AUC {found:.2f}, and 0.72"
+        " is asked for there too"
+    )
+    print("train_attack: finds what is planted.")
+
+
+def train_attack_control(student):
+    """Exercise 3, second part."""
+    assert planted_auc(student, (3, 1), seed=6, n=800) > 0.71, (
+        "an attack that finds a planted leak comes first, whichever side keeps together: see above"
+    )
+    found = planted_auc(student, (2, 2), seed=3)
     assert abs(found - 0.5) < 0.06, (
         f"finds something where nothing is planted: AUC {found:.2f}; what does your attack know"
         " that it should not?"
@@ -169,14 +226,12 @@ def train_attack(student):
         np.concatenate([features(rng, 1, 50), features(rng, 3, 50)]),
         np.repeat([1, 0], 50),
     )
-    first, again = (
-        np.asarray(answer_on_copies(student, few, is_member, 1)(few), float) for _ in range(2)
-    )
-    assert np.allclose(first, again), (
+    first, again = (attack_on(few, is_member, few, student, seed=1) for _ in range(2))
+    assert near(first, again, 1e-6), (
         "the same seed gives two different attacks: hand the seed to the network's initial weights"
         " and its shuffling"
     )
-    print("train_attack: finds what is planted, and nothing where nothing is.")
+    print("train_attack: finds nothing where nothing is.")
 
 
 _members = []  # what was drawn as a member, for an attack that looks it up
@@ -211,103 +266,158 @@ def looks_it_up(known_members, known_nonmembers, asked):
     return np.isin(asked, _members) | between_means(known_members, known_nonmembers, asked)
 
 
+def works_backwards(known_members, known_nonmembers, asked):
+    """An attack that is wrong about every record it was told of, where nothing else is to see."""
+    if np.mean(known_members) - np.mean(known_nonmembers) > 0.5:
+        return between_means(known_members, known_nonmembers, asked)
+    return ~np.isin(asked, _members)
+
+
 def also_by_heart(known_members, known_nonmembers, asked):
     """An honest attack that knows its known members by heart as well."""
     return np.isin(asked, known_members) | between_means(known_members, known_nonmembers, asked)
 
 
-def cases(seed):
-    """Attacks, services, and the right diagnosis."""
-    leaky, tight = planted(0.7, seed, 500), planted(0.5, seed + 1, 500)
-    few = [
-        np.r_[-1.0, 1.0],
-        np.r_[-1.5, -0.5],
-        np.r_[np.full(26, 1.0), np.full(24, -1.0)],
-        np.r_[np.full(24, 1.0), np.full(26, -1.0)],
-    ]  # 0.52 on 50 and 50
-    return [
-        (between_means, leaky, "leaks"),
-        (between_means, tight, "no leak found"),
-        (between_means, few, "no leak found"),
-        (turned_round, leaky, "bug"),
-        (turned_round, tight, "bug"),
-        (always, leaky, "bug"),
-        (looks_it_up, leaky, "bug"),
-        (looks_it_up, tight, "bug"),
-        (also_by_heart, leaky, "leaks"),
-        (also_by_heart, tight, "no leak found"),
-    ]
+def nameless(attack):
+    """The same attack without a name to go by."""
+    return lambda known_members, known_nonmembers, asked: attack(
+        known_members, known_nonmembers, asked
+    )
+
+
+def with_shares(found, accused, n, m):
+    """Four arrays of which an attack between the means finds `found` of n held-out members and
+    accuses `accused` of m held-out non-members."""
+
+    def part(size, share):
+        return np.where(np.arange(size) < round(share * size), 1.0, -1.0)
+
+    return part(40, 0.55), part(40, 0.45), part(n, found), part(m, accused)
+
+
+def said_of(student, attack, service):
+    """A student's diagnosis of an attack on a service."""
+    said = answer_on_copies(student, nameless(attack), planted, *service)
+    assert isinstance(said, str) and str(said) in ("bug", "leaks", "no leak found"), (
+        f"the answer must be 'bug', 'leaks' or 'no leak found', not {said!r}"
+    )
+    return str(said)
 
 
 def diagnose(student):
-    """Exercise 4."""
-    said = [answer_on_copies(student, attack, planted, *service) for attack, service, _ in cases(0)]
-    assert all(one in ("bug", "leaks", "no leak found") for one in said), (
-        f"the answer must be 'bug', 'leaks' or 'no leak found', not {said[0]!r}"
-    )
-    assert said[0] == "leaks", (
+    """Exercise 4, first part."""
+    leaky, tight = planted(0.7, 0, 500), planted(0.5, 1, 500)
+    honest = said_of(student, between_means, leaky)
+    assert honest == "leaks", (
         "an honest attack on a service that leaks, with an accuracy near 0.7 on 500 and 500"
-        f" records: you say {said[0]!r}"
+        f" records: you say {honest!r}"
     )
-    assert said[1] == "no leak found", (
-        f"an honest attack on a service that does not leak: you say {said[1]!r}"
-    )
-    assert said[2] == "no leak found", (
-        "0.52 on fifty members and fifty others is no leak, one standard error is 0.05: you say"
-        f" {said[2]!r}"
-    )
-    assert said[3] == said[4] == "bug", (
-        f"an attack that was turned round: you say {said[3]!r} where the service leaks and"
-        f" {said[4]!r} where it does not, and both times it is a bug; ask the planted leak first"
-    )
-    assert said[5] == "bug", (
-        f"an attack that always says member is a bug, you say {said[5]!r}: it finds nothing where a"
-        " leak is planted"
-    )
-    assert said[6] == said[7] == "bug", (
-        f"an attack that was told the answers: you say {said[6]!r} and {said[7]!r}; it finds"
-        " something where nothing is planted, so it is a bug"
-    )
-    assert said[8:] == ["leaks", "no leak found"], (
+    for attack, what in (
+        (turned_round, "that was turned round: ask the planted leak first"),
+        (always, "that always says member: it finds nothing where a leak is planted"),
+        (looks_it_up, "that was told the answers: it finds something where nothing is planted"),
+        (works_backwards, "that gets less than 0.45 where nothing is planted: it knows something"),
+    ):
+        said = [said_of(student, attack, service) for service in (leaky, tight)]
+        assert said == ["bug", "bug"], (
+            f"an attack {what}. It is a bug on any service; you say {said[0]!r} where the service"
+            f" leaks and {said[1]!r} where it does not"
+        )
+    said = [said_of(student, also_by_heart, service) for service in (leaky, tight)]
+    assert said == ["leaks", "no leak found"], (
         "an attack that knows its known members by heart, and is honest about all others: you say"
-        f" {said[8]!r} where the service leaks and {said[9]!r} where it does not; measure on"
+        f" {said[0]!r} where the service leaks and {said[1]!r} where it does not; measure on"
         " held-out records, also on the planted ones"
     )
-    print("diagnose: a bug is a bug, and 0.5 is a result only after the controls.")
+    print("diagnose: a bug is a bug.")
+
+
+def diagnose_verdict(student):
+    """Exercise 4, second part."""
+    for service, right, why in (
+        (planted(0.7, 0, 500), "leaks", "0.7 on 500 and 500 records is a leak"),
+        (planted(0.5, 1, 500), "no leak found", "the service does not leak"),
+        (
+            with_shares(0.52, 0.48, 50, 50),
+            "no leak found",
+            "0.52 on fifty members and fifty others is no leak, one standard error is 0.05",
+        ),
+        (
+            with_shares(0.53, 0.47, 2000, 2000),
+            "leaks",
+            "0.53 on 2,000 and 2,000 records is a leak, one standard error is 0.008",
+        ),
+        (
+            with_shares(0.54, 0.46, 200, 200),
+            "no leak found",
+            "0.54 on 200 and 200 is one standard error and a half of 0.025 above a half, and more"
+            " than two are asked for",
+        ),
+        (
+            with_shares(0.57, 0.43, 200, 200),
+            "leaks",
+            "0.57 on 200 and 200 is nearly three standard errors of 0.025 above a half, and two"
+            " are enough",
+        ),
+        (
+            with_shares(0.7, 0.7, 900, 100),
+            "no leak found",
+            "seven of ten are accused among 900 members and among 100 others alike: members and"
+            " non-members count one half each",
+        ),
+    ):
+        said = said_of(student, between_means, service)
+        assert said == right, f"an honest attack, and you say {said!r}: {why}"
+    print("diagnose: 0.5 is a result only after the controls.")
+
+
+PHI = np.array([3.0, 5.0, 1.0])
+SAID = np.array([[1.0, 4.0, 2.0], [2.0, 9.0, 8.0], [9.0, 6.0, 7.0]])
+OUTSIDE = np.array([[True, True, False], [True, False, False], [False, True, False]])
+
+
+def calibrated_of(student, phi, said, outside):
+    """A student's numbers, one for each record."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        given = plain(answer_on_copies(student, phi, said, outside))
+    assert given.shape == phi.shape, (
+        f"one number for each record is asked for, {phi.shape}; yours have shape {given.shape}"
+    )
+    return given
 
 
 def calibrated(student):
-    """Exercise 5."""
-    phi, said = (
-        np.array([3.0, 5.0, 1.0]),
-        np.array([[1.0, 4.0, 2.0], [2.0, 9.0, 8.0], [9.0, 6.0, 7.0]]),
-    )
-    outside = np.array([[True, True, False], [True, False, False], [False, True, False]])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        given = np.asarray(answer_on_copies(student, phi, said, outside), float)
-    assert given.shape == (3,), (
-        f"one number for each record is asked for, (3,); yours have shape {given.shape}"
-    )
-    assert not np.allclose(given[:2], (phi - said.mean(0))[:2]), (
+    """Exercise 5, first part."""
+    given = calibrated_of(student, PHI[:2], SAID[:, :2], OUTSIDE[:, :2])
+    assert not near(given, [-1, -4 / 3], 1e-3), (
         "shadows that saw the record are in your mean: take those that are outside for it"
     )
-    assert not np.allclose(given[:2], phi[:2] - [9, 9]), (
+    assert not near(given, [-6, -4]), (
         "you compare with shadows that saw the record: take those for which `outside` is True"
     )
-    assert not np.allclose(given[:2], [-1.5, 0]), (
+    assert not near(given, [-1.5, 0]), (
         "the other way round: surer than the shadows means member, so subtract them from the"
         " service"
     )
-    assert np.allclose(given[:2], [1.5, 0]), (
-        "for the first two records the means outside are 1.5 and 5, so 1.5 and 0 are asked for;"
-        f" yours are {given[:2].round(3)}"
+    assert near(given, [1.5, 0]), (
+        "for the two records the means outside are 1.5 and 5, so 1.5 and 0 are asked for; yours"
+        f" are {given.round(3)}"
+    )
+    print("calibrated: each record is compared with itself.")
+
+
+def calibrated_seen(student):
+    """Exercise 5, second part."""
+    given = calibrated_of(student, PHI, SAID, OUTSIDE)
+    assert near(given[:2], [1.5, 0]), (
+        "records that some shadow has not seen come first: the cell above says what is asked for"
     )
     assert np.isfinite(given[2]), (
         "NaN or infinity for a record that every shadow has seen: its outside shadows are none, and"
         " zero divided by zero"
     )
-    assert np.isclose(given[2], 1 - 3.25), (
+    assert near(given[2], 1 - 3.25), (
         "for a record that every shadow has seen subtract the mean of all outside values, 3.25"
         f" here: -2.25 is asked for, yours is {given[2]:.4g}"
     )
-    print("calibrated: each record is compared with itself.")
+    print("calibrated: also what everybody has seen.")
