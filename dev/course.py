@@ -11,13 +11,15 @@ Submissions, grades and feedback that are in the folder already stay there.
 
 import argparse
 import ast
+import builtins
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from configparser import ConfigParser
+import textwrap
 from copy import deepcopy
 from pathlib import Path
 
@@ -25,6 +27,9 @@ import nbformat
 from nbformat.v4 import new_raw_cell
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "dev" / "coursework"))
+from guard import names_bound  # noqa: E402
+
 ASSIGNMENTS = ROOT / "nbs" / "assignments"
 MARKER = re.compile(r"^[ \t]*### (BEGIN|END) (SOLUTION|HIDDEN TESTS)[ \t]*\n?", re.M)
 HIDDEN = re.compile(
@@ -32,16 +37,7 @@ HIDDEN = re.compile(
 )
 COMMON = ASSIGNMENTS / "checks_common.py"  # what the checks of all assignments share
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__")
-CONFIG = '''"""nbgrader's settings for this course; made by `make course`."""
-c = get_config()  # noqa: F821
-
-c.CourseDirectory.course_id = "{course}"
-c.ExecutePreprocessor.timeout = 240  # seconds a cell may take
-c.ClearSolutions.code_stub = {{"python": "# YOUR CODE HERE\\nraise NotImplementedError()"}}
-# warnings and progress bars in a test cell cost no points; nbgrader would give 0
-c.IgnorePattern.enabled = True
-c.IgnorePattern.pattern = "."
-'''
+COURSEWORK = ROOT / "dev" / "coursework"  # what grades: goes into the tree as it is
 
 
 def assignments(folder: Path = ASSIGNMENTS) -> list[str]:
@@ -93,20 +89,83 @@ def write(nb, path: Path) -> None:
     nbformat.write(nb, path)
 
 
-def release(names: list[str], into: Path, folder: Path = ASSIGNMENTS) -> None:
+def common(seed: int = 0) -> str:
+    """Give the text of what the checks share, with the seed of this course written into it."""
+    text = COMMON.read_text(encoding="utf-8")
+    line = f"COURSE_SEED = {seed}"
+    if re.search(r"^COURSE_SEED = .*$", text, re.M):
+        return re.sub(r"^COURSE_SEED = [^#\n]*?(?=\s*(#|$))", line, text, flags=re.M)
+    return f"{text}\n\n{line}  # data and hidden cases follow from it\n"
+
+
+def seeded(nb, seed: int = 0):
+    """Let the data and the hidden cases of an assignment follow from the seed of this course."""
+    nb = deepcopy(nb)
+    if not seed:
+        return nb
+
+    def hidden(match):
+        return re.sub(r"default_rng\((\d+)\)", rf"default_rng([{seed}, \1])", match[0])
+
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.source = re.sub(r"(?<=digit_pairs\()seed=0", f"seed={seed}", cell.source)
+            cell.source = HIDDEN.sub(hidden, cell.source)
+    return nb
+
+
+def locked(nb):
+    """Lock the cells that are given, so that nbgrader undoes what a student does to them."""
+    nb = deepcopy(nb)
+    for cell in nb.cells:
+        if cell.cell_type == "code" and "nbgrader" not in cell.metadata:
+            cell.metadata["nbgrader"] = {
+                "grade": False,
+                "grade_id": f"given-{cell.id}",
+                "locked": True,
+                "schema_version": 3,
+                "solution": False,
+                "task": False,
+            }
+    return nb
+
+
+def outline(nb) -> dict:
+    """Say what the grader must know of an assignment: its cells in order, each test with the
+    pattern of what it says to the solution, and the names that the answers bind."""
+    cells, answers = {}, set()
+    for cell in nb.cells:
+        if not (says := cell.metadata.get("nbgrader")):
+            continue
+        cells[says["grade_id"]] = said(cell) if kind(cell) == "test" else ""
+        if kind(cell) == "answer":
+            answers |= names_bound(cell.source)
+    return {"cells": cells, "answers": sorted(answers)}
+
+
+def said(cell) -> str:
+    """Turn what a cell printed when it was last run into a pattern; a number stands for any."""
+    text = "".join(out.text for out in cell.outputs if out.get("name") == "stdout").strip()
+    return re.sub(r"\d+(\\\.\d+)?", r"[-+.\\de]+", re.escape(text))
+
+
+def release(names: list[str], into: Path, folder: Path = ASSIGNMENTS, seed: int = 0) -> None:
     """Lay out the tree that nbgrader expects and let it make the student release."""
-    settings = ConfigParser()
-    settings.read(ROOT / "settings.ini", encoding="utf-8")
     for part in ("source", "release", "submitted", "autograded", "feedback"):
         (into / part).mkdir(parents=True, exist_ok=True)
-    (into / "nbgrader_config.py").write_text(
-        CONFIG.format(course=settings["DEFAULT"]["repo"]), encoding="utf-8"
-    )
+    for path in COURSEWORK.glob("*.py"):
+        shutil.copy(path, into)
+    kept = into / "outline.json"
+    outlines = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     for name in names:
         shutil.rmtree(into / "source" / name, ignore_errors=True)
         shutil.copytree(folder / name, into / "source" / name, ignore=LEFT_OUT)
-        shutil.copy(COMMON, into / "source" / name)
-        write(read(name, folder), into / "source" / name / f"{name}.ipynb")
+        (into / "source" / name / COMMON.name).write_text(common(seed), encoding="utf-8")
+        nb = locked(seeded(read(name, folder), seed))
+        outlines[name] = outline(nb)
+        write(nb, into / "source" / name / f"{name}.ipynb")
+    kept.write_text(json.dumps(outlines, indent=1), encoding="utf-8")
+    for name in names:
         run(["nbgrader", "generate_assignment", name, "--force"], into)
 
 
@@ -153,30 +212,62 @@ def otter_answer(source: str) -> str:
     )
 
 
-def otter_tests(cell) -> list:
-    """Split a test cell into the part that students see and the part that they do not."""
-    hidden, seen = (
-        "\n".join(HIDDEN.findall(cell.source)).strip("\n"),
-        HIDDEN.sub("", cell.source).strip("\n"),
+def used_names(source: str, given: set[str]) -> list[str]:
+    """Name what a test takes from the notebook: all that it reads and neither makes itself nor
+    finds among the builtins."""
+    names = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]
+    made = {node.id for node in names if not isinstance(node.ctx, ast.Load)} - given
+    made |= {node.arg for node in ast.walk(ast.parse(source)) if isinstance(node, ast.arg)}
+    made |= names_bound(source) - given
+    return sorted({node.id for node in names} - made - set(dir(builtins)))
+
+
+def otter_test(source: str, hidden: bool, given: set[str]) -> str:
+    """Write a test as a function, which otter calls with what it names of the notebook: then
+    nothing depends on what is printed."""
+    body = source if source.strip() else "pass"
+    return "\n".join(
+        [
+            f'""" # BEGIN TEST CONFIG\nhidden: {str(hidden).lower()}\n""" # END TEST CONFIG',
+            f"def test_{'hidden' if hidden else 'seen'}({', '.join(used_names(body, given))}):",
+            textwrap.indent(body, "    "),
+        ]
     )
+
+
+FRESH = """import hashlib, sys, types
+from pathlib import Path
+for file, digest in {digests}.items():
+    text = Path(file).read_bytes()
+    if hashlib.sha256(text).hexdigest() != digest:
+        raise AssertionError(f"{{file}} is not the file that was handed out")
+    module = types.ModuleType(file[:-3])
+    module.__file__ = str(Path(file).resolve())
+    sys.modules[file[:-3]] = module
+    exec(compile(text, file, "exec"), vars(module))
+    if file == "guard.py" and (replaced := module.replaced()):
+        raise AssertionError(f"replaced by the notebook: {{replaced}}")
+checks = module
+"""
+
+
+def otter_tests(cell, given: set[str], digests: dict[str, str]) -> list:
+    """Split a test cell into the part that students see, and all of it, with the checks loaded
+    anew, for grading."""
+    seen, all_of_it = HIDDEN.sub("", cell.source).strip("\n"), MARKER.sub("", cell.source)
+    parts = [(seen, False)] if ast.parse(seen).body else []
+    parts.append((FRESH.format(digests=digests) + all_of_it, True))
     made = []
-    for source, is_hidden in ((seen, False), (hidden, True)):
-        if not ast.parse(source).body:
-            continue
+    for source, is_hidden in parts:
         made.append(deepcopy(cell))
-        made[-1].source = (
-            f'""" # BEGIN TEST CONFIG\nhidden: {str(is_hidden).lower()}\n""" # END TEST'
-            f" CONFIG\n{source}"
-        )
-        if is_hidden and len(made) > 1:
-            made[-1].outputs, made[-1].id = (
-                [],
-                f"{cell.id}-hidden",
-            )  # what was printed belongs to the part that is seen
+        made[-1].source = otter_test(source, is_hidden, given - {"checks"} if is_hidden else given)
+        made[-1].outputs = []
+        if is_hidden:
+            made[-1].id = f"{cell.id}-hidden"
     return made
 
 
-def otter_form(nb, name: str, files: list[str]):
+def otter_form(nb, name: str, files: list[str], digests: dict[str, str] | None = None):
     """Turn an nbgrader source into an otter source: the same cells, each answer with its tests a
     question."""
     nb = deepcopy(nb)
@@ -185,11 +276,15 @@ def otter_form(nb, name: str, files: list[str]):
             "ASSIGNMENT CONFIG",
             name=name,
             files=files,
+            autograder_files=["guard.py"],
             requirements="requirements.txt",
             export_cell={"pdf": False},
             generate={"seed": 0},
+            tests={"ok_format": False},
         )
     ]
+    bound = [cell.source for cell in nb.cells if cell.cell_type == "code" and kind(cell) != "test"]
+    given = set().union(*map(names_bound, bound))
     waiting = []  # cells from an answer to its tests
     for cell in nb.cells:
         what, says = kind(cell), cell.metadata.pop("nbgrader", {})
@@ -197,7 +292,8 @@ def otter_form(nb, name: str, files: list[str]):
             cell.source = otter_answer(cell.source)
             waiting += [boundary("BEGIN SOLUTION"), cell, boundary("END SOLUTION")]
         elif what == "test":
-            waiting += [boundary("BEGIN TESTS"), *otter_tests(cell), boundary("END TESTS")]
+            tests = otter_tests(cell, given, digests or {})
+            waiting += [boundary("BEGIN TESTS"), *tests, boundary("END TESTS")]
         else:
             (waiting if waiting else cells).append(cell)
         if what in ("test", "manual"):
@@ -214,33 +310,42 @@ def otter_form(nb, name: str, files: list[str]):
     return nb
 
 
-def otter(name: str, into: Path, folder: Path = ASSIGNMENTS) -> Path:
+def otter(name: str, into: Path, folder: Path = ASSIGNMENTS, seed: int = 0) -> Path:
     """Write the otter form of an assignment and let otter make the student's and the grader's part
     of it."""
     place = into / "otter" / name
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(folder / name, place, ignore=LEFT_OUT)
-    shutil.copy(COMMON, place)
+    (place / COMMON.name).write_text(common(seed), encoding="utf-8")
     files = sorted(
         str(path.relative_to(place))
         for path in place.rglob("*")
         if path.is_file() and path.suffix != ".ipynb"
     )
     (place / "requirements.txt").write_text("purification-nb\n", encoding="utf-8")
-    write(otter_form(read(name, folder), name, files), place / f"{name}.ipynb")
+    shutil.copy(COURSEWORK / "guard.py", place)
+    checks = sorted((path for path in files if path.startswith("checks_")), reverse=True)
+    digests = {
+        path: hashlib.sha256((place / path).read_bytes()).hexdigest()
+        for path in ["guard.py", *checks]
+    }
+    form = otter_form(seeded(read(name, folder), seed), name, files, digests)
+    write(form, place / f"{name}.ipynb")
     run(["otter", "assign", f"{name}.ipynb", "dist"], place)
     return place / "dist"
 
 
-def build(names: list[str], into: Path, with_otter: bool = True) -> None:
+def build(names: list[str], into: Path, with_otter: bool = True, seed: int = 0) -> None:
     """Build everything for these assignments."""
-    release(names, into)
+    release(names, into, seed=seed)
     for name in names:
-        write(solved(read(name)), into / "solutions" / name / f"{name}.ipynb")
-        for path in [COMMON, *(ASSIGNMENTS / name).glob("*.py")]:
+        nb = solved(seeded(read(name), seed))
+        write(nb, into / "solutions" / name / f"{name}.ipynb")
+        for path in (ASSIGNMENTS / name).glob("*.py"):
             shutil.copy(path, into / "solutions" / name)
+        (into / "solutions" / name / COMMON.name).write_text(common(seed), encoding="utf-8")
         if with_otter:
-            otter(name, into)
+            otter(name, into, seed=seed)
     shutil.copy(ASSIGNMENTS / "INSTRUCTOR.md", into)
     shutil.copy(ASSIGNMENTS / "README.md", into / "release")
 
@@ -253,6 +358,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="ASSIGNMENT")
     parser.add_argument("--into", type=Path, default=ROOT / "course")
     parser.add_argument("--no-otter", action="store_true", help="leave out the otter form")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="data and hidden cases follow from it; a new one a year"
+    )
     args = parser.parse_args()
     there = assignments()
     if unknown := set(args.names) - set(there):
@@ -261,7 +369,7 @@ def main() -> None:
             f" {', '.join(there)}"
         )
     try:
-        build(args.names or there, args.into.resolve(), not args.no_otter)
+        build(args.names or there, args.into.resolve(), not args.no_otter, args.seed)
     except RuntimeError as error:
         sys.exit(str(error))
     print(f"{os.path.relpath(args.into)}: {', '.join(args.names or there)}")
