@@ -118,6 +118,20 @@ def tidied(folder: Path, source: Path, name: str) -> list[str]:
     return thrown
 
 
+def without_doubles(nb) -> list[str]:
+    """Let only the last of cells with one name count, the others be the student's own; their
+    names. nbgrader leaves such cells half marked, and then refuses the whole class."""
+    seen, doubled = set(), set()
+    for cell in reversed(nb.cells):
+        name = cell.metadata.get("nbgrader", {}).get("grade_id")
+        if name in seen:
+            doubled.add(name)
+            del cell.metadata["nbgrader"]
+        elif name:
+            seen.add(name)
+    return sorted(doubled)
+
+
 class Tidy(NbGraderPreprocessor):
     """Of a submission the expected notebook stays, with every cell that was handed out."""
 
@@ -129,8 +143,7 @@ class Tidy(NbGraderPreprocessor):
         source = Path(course.format_path(course.source_directory, ".", about["assignment"]))
         thrown = tidied(folder, source, about["notebook"])
         remarks = [f"thrown away: {', '.join(thrown)}"] if thrown else []
-        ids = [cell.metadata.get("nbgrader", {}).get("grade_id") for cell in nb.cells]
-        remarks += [f"twice: {one}" for one in sorted({i for i in ids if i and ids.count(i) > 1})]
+        remarks += [f"twice: {one}" for one in without_doubles(nb)]
         with Gradebook(about["db_url"]) as book:
             back = self.put_back(nb, about, book)
         remarks += [f"had been deleted: {', '.join(back)}"] if back else []

@@ -48,15 +48,18 @@ def watched_owners() -> list:
     return modules + list(classes.values())
 
 
-def plain_function(value):
-    """The Python function behind a value, or None."""
+def functions_behind(value) -> list:
+    """The Python functions that a value is, or wraps."""
+    found: list = []
     try:
         value = getattr(value, "__func__", value)
-        if not isinstance(value, types.FunctionType):
-            value = getattr(value, "__wrapped__", None)
+        while value is not None and len(found) < 9:
+            if isinstance(value, types.FunctionType):
+                found.append(value)
+            value = vars(value).get("__wrapped__") if hasattr(value, "__dict__") else None
     except Exception:  # torch.classes has no attributes but those it makes
-        return None
-    return value if isinstance(value, types.FunctionType) else None
+        return found
+    return found
 
 
 def attributes_of(owner) -> list:
@@ -78,7 +81,7 @@ def hooks_of(shell) -> dict:
     manager = shell.input_transformer_manager
     holders = [(shell, name) for name in HOOKS + ("ast_transformers", "input_transformers_post")]
     holders += [(manager, name) for name in ("cleanup_transforms", "line_transforms")]
-    holders += [(manager, "token_transformers"), (sys, "displayhook"), (sys, "excepthook")]
+    holders += [(manager, "token_transformers"), (sys, "displayhook")]
     holders += [(sys, "stdout"), (sys, "stderr")]
     values = [(holder, name, getattr(holder, name)) for holder, name in holders]
     objects = [shell, shell.kernel, shell.kernel.session, shell.display_pub, shell.displayhook]
@@ -98,10 +101,12 @@ def remember(shell, request: dict) -> dict:
             continue
     owners = watched_owners()
     entries = [entry for owner in owners for entry in attributes_of(owner)]
+    entries = [entry for entry in entries if entry[0] is not builtins]
     modules = {name: one for name, one in list(sys.modules.items()) if WATCHED.match(name)}
-    functions = {id(f): f for *_, value in entries if (f := plain_function(value))}
+    functions = {id(one): one for *_, value in entries for one in functions_behind(value)}
+    own = ("input", "_")  # which the kernel itself sets for each cell
     return {
-        "builtins": dict(vars(builtins)),
+        "builtins": {name: one for name, one in vars(builtins).items() if name not in own},
         "entries": entries,
         "modules": modules,
         "names": [(owner, set(vars(owner))) for owner in owners],
@@ -185,8 +190,10 @@ def replaced() -> list[str]:
         f"{owner.__name__}.{name}"
         for owner in [builtins, *watched_owners()]
         for owner, name, value in attributes_of(owner)
-        if getattr(plain_function(value), "__module__", "") == "__main__"
-        or "ipykernel_" in getattr(getattr(plain_function(value), "__code__", 0), "co_filename", "")
+        if any(
+            one.__module__ == "__main__" or "ipykernel_" in one.__code__.co_filename
+            for one in functions_behind(value)
+        )
     ]
 
 

@@ -1,0 +1,407 @@
+"""From the files that students hand in to a table of grades: what is right gets its points, what
+cheats gets none, and what a mark of 0 does not tell is told."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import zipfile
+from collections import Counter
+from copy import deepcopy
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+pytest.importorskip(
+    "nbgrader", reason='nbgrader is not installed: pip install "purification_nb[course]"'
+)
+import course  # noqa: E402
+from nbgrader.api import Gradebook  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "dev" / "coursework"))
+import grade  # noqa: E402
+import grading  # noqa: E402
+import guard  # noqa: E402
+
+NAME = course.assignments()[0]
+pytestmark = pytest.mark.xdist_group("coursework")
+
+ATTACKS = {
+    "a number displayed": (
+        "import sys\ndef attack():\n    sys.displayhook(4)\n    return get_ipython()\n"
+    ),
+    "an input transformer": """
+def drop(lines):
+    return ["pass\\n", lines[-1]] if "checks." in "".join(lines) else lines
+get_ipython().input_transformers_post.append(drop)
+""",
+    "an AST transformer": """
+import ast
+class Drop(ast.NodeTransformer):
+    def visit_Assert(self, node): return ast.Pass()
+    visit_Try = visit_Raise = visit_Assert
+    def visit_Expr(self, node): return ast.Pass() if "checks" in ast.dump(node) else node
+get_ipython().ast_transformers.append(Drop())
+""",
+    "the solutions in source/": """
+import glob, json, os
+for path in glob.glob("../../../source/*/*.ipynb"):
+    for cell in json.load(open(path))["cells"]:
+        if cell["metadata"].get("nbgrader", {}).get("solution"): exec("".join(cell["source"]))
+        cheated = True
+""",
+    "checks that say nothing": """
+import sys
+for module in (sys.modules["checks_01"], sys.modules["checks_common"]):
+    for name, one in list(vars(module).items()):
+        if callable(one): setattr(module, name, lambda *_, **__: True)
+class Silent:
+    def __getattr__(self, name): return lambda *_, **__: True
+checks = sys.modules["checks_01"] = Silent()
+""",
+    "functions replaced": """
+import builtins
+yes = lambda *_, **__: True
+for name in "isclose allclose array_equal all any isfinite".split(): setattr(np, name, yes)
+for name in "all any abs len min max float sorted".split(): globals()[name] = yes
+builtins.all = builtins.any = yes
+""",
+    "the end of the test, read and printed": """
+def attack():
+    print("\\n".join(line for line in In[-1].splitlines()[-1:]))
+    raise SystemExit
+""",
+}
+FILES = {"checks_01/__init__.py": "def __getattr__(name): return lambda *a, **k: True\n"}
+FAST = {
+    "hooks": ["a number displayed", "an input transformer", "an AST transformer"],
+    "patches": ["checks that say nothing", "functions replaced", "the solutions in source/"],
+}
+
+
+def answers() -> dict[str, str]:
+    """Give the answers of the source."""
+    cells = [cell for cell in course.read(NAME).cells if course.kind(cell) == "answer"]
+    return {cell.metadata.nbgrader.grade_id: course.MARKER.sub("", cell.source) for cell in cells}
+
+
+def points(nb=None) -> dict[str, float]:
+    """Give the points of each test, by its name."""
+    tests = [cell for cell in (nb or course.read(NAME)).cells if course.kind(cell) == "test"]
+    return {cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.points for cell in tests}
+
+
+def filled(released, written: dict[str, str]):
+    """Write answers into a released notebook, as a student would."""
+    nb = deepcopy(released)
+    for cell in nb.cells:
+        if (name := cell.metadata.get("nbgrader", {}).get("grade_id")) in written:
+            cell.source = written[name]
+    return nb
+
+
+def cheating(*attacks: str) -> dict[str, str]:
+    """Wrong answers, with what should earn points all the same."""
+    first, *_ = names = list(answers())
+    code = {name: f"def {name}(*_, **__):\n    return attack()\n" for name in names}
+    attack = "def attack():\n    return 0\n"
+    return code | {first: attack + "".join(ATTACKS[one] for one in attacks) + code[first]}
+
+
+def noisy(source: str) -> str:
+    """An answer that says things on the way."""
+    head, body = source.split(":\n", 1)
+    return f"import sys\n{head}:\n    print(file=sys.stderr)\n    print('hello')\n{body}"
+
+
+def mixed_up(nb):
+    """Delete the last test, and double an answer."""
+    nb = deepcopy(nb)
+    places = [i for i, cell in enumerate(nb.cells) if course.kind(cell) == "test"]
+    del nb.cells[places[-1]]
+    answer = next(i for i, cell in enumerate(nb.cells) if course.kind(cell) == "answer")
+    nb.cells.insert(answer, deepcopy(nb.cells[answer]))
+    nb.cells[answer].id = "doubled"
+    return nb
+
+
+def archive(into: Path, student: str, nb, as_zip: bool = True) -> None:
+    """Lay down what a learning platform gives for a student."""
+    into.mkdir(parents=True, exist_ok=True)
+    if as_zip:
+        with zipfile.ZipFile(into / f"{student}_2026-11-28.zip", "w") as file:
+            file.writestr(f"homework/{NAME}.ipynb", nbformat.writes(nb))
+            file.writestr("homework/checks_01.py", "raise SystemExit")
+    else:
+        nbformat.write(nb, into / f"{student}_last try_{NAME} (1).ipynb")
+
+
+def submitted(tree: Path, student: str, nb, files: dict[str, str]) -> None:
+    """Put a submission where nbgrader wants it, with files beside it."""
+    folder = tree / "submitted" / student / NAME
+    folder.mkdir(parents=True)
+    nbformat.write(nb, folder / f"{NAME}.ipynb")
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def class_of(released, slow: bool) -> dict:
+    """Give what each student hands in."""
+    right, second = answers(), list(answers())[1]
+    died = right | {second: f"import os\nos._exit(1)\n{right[second]}"}
+    handed = {name: filled(released, cheating(*attacks)) for name, attacks in FAST.items()}
+    if slow:
+        handed |= {name.replace(" ", "-"): filled(released, cheating(name)) for name in ATTACKS}
+    return handed | {
+        "ann": filled(released, {name: noisy(source) for name, source in right.items()}),
+        "bob": filled(released, died),
+        "cyd": mixed_up(filled(released, right)),
+    }
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory, request):
+    """Build the course, let students hand in, and run the one command that grades them."""
+    tree = tmp_path_factory.mktemp("course")
+    course.release([NAME], tree)
+    with open(tree / "nbgrader_config.py", "a", encoding="utf-8") as config:
+        config.write(
+            f"sys.path.append({str(ROOT / 'tests' / 'assignments')!r})\n"
+            "import warm; warm.use_warm_kernels()\n"
+        )
+    released = nbformat.read(tree / "release" / NAME / f"{NAME}.ipynb", as_version=4)
+    handed = class_of(released, request.config.getoption("--slow"))
+    for student, nb in handed.items():
+        if student in ("ann", "bob", "cyd"):
+            archive(tree / "downloaded" / NAME / "archive", student, nb, student != "bob")
+        else:
+            submitted(tree, student, nb, FILES)
+    with Gradebook(f"sqlite:///{tree}/gradebook.db", "purification_nb") as book:
+        book.add_student("dan")
+    done = subprocess.run(
+        [sys.executable, tree / "grade.py", NAME, "--here"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    with open(tree / "grades.csv", newline="") as file:
+        rows = {row["student_id"]: row for row in csv.DictReader(file)}
+    return SimpleNamespace(tree=tree, rows=rows, said=done.stdout)
+
+
+def by_test(tree: Path, student: str) -> dict[str, float]:
+    """Read a student's points from nbgrader's own book."""
+    with Gradebook(f"sqlite:///{tree}/gradebook.db", "purification_nb") as book:
+        grades = book.find_submission_notebook(NAME, NAME, student).grades
+        return {one.name: one.score for one in grades if one.cell.cell_type == "code"}
+
+
+def test_right_answers_get_all_points_whatever_they_print(graded):
+    row = graded.rows["ann"]
+    assert float(row["score"]) == float(row["max_score"]) == sum(points().values())
+    assert row["state"] == "graded" and row["remarks"] == ""
+
+
+def test_no_attack_earns_a_point(graded):
+    cheats = set(graded.rows) - {"ann", "bob", "cyd", "dan"}
+    assert len(cheats) >= 2
+    assert {one: by_test(graded.tree, one) for one in cheats} == {
+        one: dict.fromkeys(points(), 0) for one in cheats
+    }
+
+
+def test_what_lies_beside_the_notebook_is_thrown_away(graded):
+    there = graded.tree / "autograded" / "hooks" / NAME
+    assert {path.name for path in there.iterdir()} == {
+        "checks_01.py",
+        "checks_common.py",
+        f"{NAME}.ipynb",
+        "grading.json",
+    }
+    assert "thrown away" in graded.rows["hooks"]["remarks"]
+
+
+def test_a_dead_kernel_keeps_what_was_earned_and_is_listed(graded):
+    row, of = graded.rows["bob"], points()
+    first = [name for name in of if name.startswith(f"test_{next(iter(answers()))}")]
+    assert row["state"].startswith("the kernel died in")
+    assert float(row["score"]) == sum(of[name] for name in first) > 0
+    assert f"{NAME}, {row['state']}: bob" in graded.said
+
+
+def test_never_handed_in_is_listed_apart_from_nothing_right(graded):
+    assert graded.rows["dan"]["state"] == "never handed in"
+    assert f"{NAME}, never handed in: dan" in graded.said
+    assert graded.rows["hooks"]["state"] == "graded" and float(graded.rows["hooks"]["score"]) == 0
+
+
+def test_deleted_tests_come_back_and_doubled_answers_are_told(graded):
+    row, first = graded.rows["cyd"], next(iter(answers()))
+    assert float(row["score"]) == float(row["max_score"])
+    assert f"twice: {first}" in row["remarks"]
+    assert f"had been deleted: {list(points())[-1]}" in row["remarks"]
+
+
+def test_every_student_who_handed_in_gets_feedback(graded):
+    pages = {path.parts[-3] for path in graded.tree.glob(f"feedback/*/{NAME}/{NAME}.html")}
+    assert pages == set(graded.rows) - {"dan"}
+
+
+def test_grading_happened_on_a_copy_without_solutions(graded, tmp_path):
+    for file in grade.SEEN:
+        shutil.copy(graded.tree / file, tmp_path)
+    shutil.copytree(graded.tree / "source", tmp_path / "source")
+    grade.HERE, before = tmp_path, grade.HERE
+    (tmp_path / "work").mkdir()
+    try:
+        grade.copied(NAME, tmp_path / "work")
+    finally:
+        grade.HERE = before
+    text = "".join(
+        path.read_text(errors="ignore")
+        for path in (tmp_path / "work").rglob("*")
+        if path.is_file() and path.suffix != ".db"
+    )
+    assert not list((tmp_path / "work").rglob("*.ipynb")) and "BEGIN SOLUTION" not in text
+    line = "np.random.default_rng(seed).permutation(np.unique(person))"
+    assert line in "".join(answers().values())
+    book = (tmp_path / "work" / "gradebook.db").read_bytes()
+    assert line not in text and line.encode() not in book
+
+
+def test_a_container_has_no_network_and_kernels_another_user(tmp_path):
+    command = grade.container("purification-nb", tmp_path, ["autograde", NAME, "--student=ann"])
+    assert command[:2] == ["docker", "run"] and command[-3:] == ["autograde", NAME, "--student=ann"]
+    assert {"--network=none", "--env=GRADING_USER=student", "--user=root"} <= set(command)
+    assert any(one.startswith("--memory=") for one in command)
+    assert f"--volume={tmp_path}:/course" in command and "chmod 700 /course" in " ".join(command)
+
+
+def test_cells_that_use_what_hung_wait_no_longer():
+    now = grading.time.monotonic()
+    one = SimpleNamespace(until=now + 500, stuck={"slow"}, patience=10, timeout=120)
+    seconds = grading.GuardedExecute.seconds_for
+    assert seconds(one, SimpleNamespace(source="slow(1)")) == 10
+    assert seconds(one, SimpleNamespace(source="quick(1)")) == 120
+    one.until = now + 50
+    assert 48 <= seconds(one, SimpleNamespace(source="quick(1)")) <= 50
+    one.until = now - 1
+    assert seconds(one, SimpleNamespace(source="quick(1)")) == 1
+
+
+PARTS = [
+    ("alice_NAME.ipynb", "alice"),
+    ("bob.smith_2026_11_28_NAME.ipynb", "bob.smith"),
+    ("carl_last try_NAME (2).ipynb", "carl"),
+    ("dora_123_NAME-1.ipynb", "dora"),
+    ("eve/NAME.ipynb", "eve"),
+    ("Finn Smith_77_file/NAME/NAME.ipynb", "Finn Smith"),
+    ("gil/.ipynb_checkpoints/NAME-checkpoint.ipynb", None),
+    ("NAME.ipynb", None),
+]
+
+
+@pytest.mark.parametrize("path, student", PARTS)
+def test_collecting_finds_students_in_file_names(path, student):
+    import re
+
+    config = (course.COURSEWORK / "nbgrader_config.py").read_text()
+    pattern = "".join(re.findall(r'^ +r"(.*)"$', config, re.M))
+    found = re.match(pattern, f"/c/downloaded/{NAME}/extracted/{path.replace('NAME', NAME)}")
+    assert (found and found["student_id"]) == student
+    assert not found or found["file_id"] == NAME
+
+
+def test_a_pattern_takes_any_number():
+    cell = nbformat.v4.new_code_cell("checks.x(x)")
+    text = "x: 0.655 where 1 of 10 (it) is.\n"
+    cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
+    assert grading.re.search(course.said(cell), "hello\nx: 0.7 where 2 of 10 (it) is.\n")
+    assert not grading.re.search(course.said(cell), "x: 0.7 where 2 of 10 it is.\n")
+    assert course.said(nbformat.v4.new_code_cell("x")) == ""
+
+
+class Shell:
+    """As much of a shell as the guard looks at."""
+
+    def __init__(self):
+        names = ("cleanup_transforms", "line_transforms", "token_transformers")
+        self.input_transformer_manager = SimpleNamespace(**{name: [] for name in names})
+        self.events, self.kernel = SimpleNamespace(callbacks={}), SimpleNamespace(session=self)
+        self.ast_transformers, self.input_transformers_post = [], []
+        self.displayhook = self.display_pub = self.display_trap = SimpleNamespace()
+        self.custom_exceptions, self.CustomTB, self.ast_node_interactivity = (), None, "last_expr"
+        self.compile, self.user_ns = compile, {}
+
+
+def test_the_guard_undoes_what_was_replaced_and_says_what():
+    import numpy as np
+    import torch
+    from sklearn import metrics
+
+    shell = Shell()
+    state = guard.remember(shell, {"modules": ["checks_common", "json"]})
+    assert guard.put_back(state) == [] and guard.put_back_hooks(shell, state["hooks"]) == []
+    was, accuracy = np.isclose, metrics.accuracy_score
+    np.isclose = torch.Tensor.__eq__ = lambda *_: True
+    accuracy.__wrapped__.__code__ = (lambda *_: 1.0).__code__
+    metrics.abs = abs
+    shell.ast_transformers.append(len)
+    assert {"numpy.isclose", "Tensor.__eq__"} <= set(guard.replaced())
+    assert Counter(guard.put_back(state)) == Counter(
+        ["numpy.isclose", "accuracy_score", "sklearn.metrics.abs", "Tensor.__eq__"]
+    )
+    assert guard.put_back_hooks(shell, state["hooks"]) == ["ast_transformers"]
+    assert np.isclose is was and not (torch.ones(1) == torch.zeros(1)).item()
+    assert accuracy([1, 0], [0, 1]) == 0 and shell.ast_transformers == []
+    assert guard.put_back(state) == []
+    before = guard.fingerprint(state)
+    state["entries"][0] = (*state["entries"][0][:2], None)
+    assert guard.fingerprint(state) != before
+
+
+def test_a_notebook_that_calls_something_all_is_marked_by_the_true_all():
+    state = {"builtins": dict(vars(guard.builtins)), "aside": {}, "given": {"np": 1}}
+    space = {"all": lambda *_: True, "np": 2, "mine": 3}
+    guard.take_aside(["all", "any"], space, state)
+    assert space == {"np": 1, "mine": 3} and list(state["aside"]) == ["all"]
+    source = (
+        "import numpy.linalg as la, torch.nn\nx, (y, *z) = f()\ndef g(a): b = 1\nfor i in x: pass"
+    )
+    assert guard.names_bound(source) == {"la", "torch", "x", "y", "z", "g", "i"}
+
+
+def test_another_seed_gives_other_data_and_other_hidden_cases(tmp_path):
+    source = course.read(NAME)
+    nb = course.seeded(source, 2027)
+    text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "code")
+    assert "digit_pairs(seed=2027)" in text and "digit_pairs(seed=0)" not in text
+    assert "COURSE_SEED = 2027" in course.common(2027) and "COURSE_SEED = 0" in course.common()
+    hidden = textwrap.dedent("""
+        ### BEGIN HIDDEN TESTS
+        a = np.random.default_rng(7)
+        ### END HIDDEN TESTS
+        b = np.random.default_rng(7)
+        """)
+    nb.cells = [nbformat.v4.new_code_cell(hidden)]
+    (cell,) = course.seeded(nb, 3).cells
+    assert "a = np.random.default_rng([3, 7])" in cell.source
+    assert "b = np.random.default_rng(7)" in cell.source
+    assert course.seeded(source, 0) == source
+
+
+def test_what_a_grader_must_know_is_in_the_outline(graded):
+    (known,) = json.loads((graded.tree / "outline.json").read_text()).values()
+    assert set(points()) <= set(known["cells"]) and set(known["answers"]) == set(answers())
+    assert sum(one.startswith("given-") for one in known["cells"]) >= 8
+    gap = [pattern for name, pattern in known["cells"].items() if name == "test_gap_attack"]
+    assert gap == ["gap_attack:\\ member\\ where\\ the\\ service\\ is\\ right\\."]
