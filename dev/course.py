@@ -35,6 +35,17 @@ MARKER = re.compile(r"^[ \t]*### (BEGIN|END) (SOLUTION|HIDDEN TESTS)[ \t]*\n?", 
 HIDDEN = re.compile(
     r"^### BEGIN HIDDEN TESTS[ \t]*\n(.*?)^### END HIDDEN TESTS[ \t]*\n?", re.M | re.S
 )
+SOLUTION = re.compile(
+    r"^([ \t]*)### BEGIN SOLUTION[ \t]*\n(.*?)^[ \t]*### END SOLUTION[ \t]*$", re.M | re.S
+)
+GENERATE = """import sys
+from nbgrader.apps import GenerateAssignmentApp
+for name in sys.argv[1:]:  # `nbgrader generate_assignment NAME --force`, started once for all
+    app = GenerateAssignmentApp()
+    app.initialize([name, "--force"])
+    app.start()
+"""
+STUB = "raise NotImplementedError()"
 COMMON = ASSIGNMENTS / "checks_common.py"  # what the checks of all assignments share
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__")
 COURSEWORK = ROOT / "dev" / "coursework"  # what grades: goes into the tree as it is
@@ -165,8 +176,7 @@ def release(names: list[str], into: Path, folder: Path = ASSIGNMENTS, seed: int 
         outlines[name] = outline(nb)
         write(nb, into / "source" / name / f"{name}.ipynb")
     kept.write_text(json.dumps(outlines, indent=1), encoding="utf-8")
-    for name in names:
-        run(["nbgrader", "generate_assignment", name, "--force"], into)
+    run(["python", "-c", GENERATE, *names], into)
 
 
 def solved(nb):
@@ -175,6 +185,18 @@ def solved(nb):
     for cell in nb.cells:
         cell.source = MARKER.sub("", cell.source).rstrip("\n")
         cell.metadata.pop("nbgrader", None)
+    return nb
+
+
+def for_students(nb):
+    """Give the notebook as students get it: no solutions, no hidden tests, no outputs."""
+    nb = deepcopy(nb)
+    for cell in nb.cells:
+        if kind(cell) == "manual":
+            cell.source = "YOUR ANSWER HERE"
+        cell.source = HIDDEN.sub("", SOLUTION.sub(r"\1# YOUR CODE HERE\n\1" + STUB, cell.source))
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
     return nb
 
 
@@ -199,17 +221,12 @@ def otter_answer(source: str) -> str:
                 f"{indent}# END SOLUTION",
                 f'{indent}""" # BEGIN PROMPT',
                 f"{indent}# YOUR CODE HERE",
-                f"{indent}raise NotImplementedError()",
+                f"{indent}{STUB}",
                 f'{indent}""" # END PROMPT',
             ]
         )
 
-    return re.sub(
-        r"^([ \t]*)### BEGIN SOLUTION[ \t]*\n(.*?)^[ \t]*### END SOLUTION[ \t]*$",
-        block,
-        source,
-        flags=re.M | re.S,
-    )
+    return SOLUTION.sub(block, source)
 
 
 def used_names(source: str, given: set[str]) -> list[str]:
