@@ -1,14 +1,11 @@
 """From the files that students hand in to a table of grades: what is right gets its points, what
 cheats gets none, and what a mark of 0 does not tell is told."""
 
-import csv
 import json
-import os
+import re
 import shutil
-import subprocess
 import sys
 import textwrap
-import zipfile
 from collections import Counter
 from copy import deepcopy
 from pathlib import Path
@@ -21,6 +18,18 @@ pytest.importorskip(
     "nbgrader", reason='nbgrader is not installed: pip install "purification_nb[course]"'
 )
 import course  # noqa: E402
+from assignments_graded import (  # noqa: E402
+    answers,
+    archive,
+    built,
+    by_test,
+    complaining,
+    filled,
+    graded,
+    packed,
+    points,
+    submitted,
+)
 from nbgrader.api import Gradebook  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,30 +94,9 @@ FAST = {
 }
 
 
-def answers() -> dict[str, str]:
-    """Give the answers of the source."""
-    cells = [cell for cell in course.read(NAME).cells if course.kind(cell) == "answer"]
-    return {cell.metadata.nbgrader.grade_id: course.MARKER.sub("", cell.source) for cell in cells}
-
-
-def points(nb=None) -> dict[str, float]:
-    """Give the points of each test, by its name."""
-    tests = [cell for cell in (nb or course.read(NAME)).cells if course.kind(cell) == "test"]
-    return {cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.points for cell in tests}
-
-
-def filled(released, written: dict[str, str]):
-    """Write answers into a released notebook, as a student would."""
-    nb = deepcopy(released)
-    for cell in nb.cells:
-        if (name := cell.metadata.get("nbgrader", {}).get("grade_id")) in written:
-            cell.source = written[name]
-    return nb
-
-
 def cheating(*attacks: str) -> dict[str, str]:
     """Wrong answers, with what should earn points all the same."""
-    first, *_ = names = list(answers())
+    first, *_ = names = list(answers(NAME))
     code = {name: f"def {name}(*_, **__):\n    return attack()\n" for name in names}
     attack = "def attack():\n    return 0\n"
     return code | {first: attack + "".join(ATTACKS[one] for one in attacks) + code[first]}
@@ -131,35 +119,16 @@ def mixed_up(nb):
     return nb
 
 
-def archive(into: Path, student: str, nb, as_zip: bool = True) -> None:
-    """Lay down what a learning platform gives for a student."""
-    into.mkdir(parents=True, exist_ok=True)
-    if as_zip:
-        with zipfile.ZipFile(into / f"{student}_2026-11-28.zip", "w") as file:
-            file.writestr(f"homework/{NAME}.ipynb", nbformat.writes(nb))
-            file.writestr("homework/checks_01.py", "raise SystemExit")
-    else:
-        nbformat.write(nb, into / f"{student}_last try_{NAME} (1).ipynb")
-
-
-def submitted(tree: Path, student: str, nb, files: dict[str, str]) -> None:
-    """Put a submission where nbgrader wants it, with files beside it."""
-    folder = tree / "submitted" / student / NAME
-    folder.mkdir(parents=True)
-    nbformat.write(nb, folder / f"{NAME}.ipynb")
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-
-
 def class_of(released, slow: bool) -> dict:
     """Give what each student hands in."""
-    right, second = answers(), list(answers())[1]
+    right, second = answers(NAME), list(answers(NAME))[1]
     died = right | {second: f"import os\nos._exit(1)\n{right[second]}"}
     handed = {name: filled(released, cheating(*attacks)) for name, attacks in FAST.items()}
     if slow:
         handed |= {name.replace(" ", "-"): filled(released, cheating(name)) for name in ATTACKS}
+    handed |= {name: filled(released, written) for name, (written, _) in packed(NAME).items()}
     return handed | {
+        "stub": released,
         "ann": filled(released, {name: noisy(source) for name, source in right.items()}),
         "bob": filled(released, died),
         "cyd": mixed_up(filled(released, right)),
@@ -167,99 +136,87 @@ def class_of(released, slow: bool) -> dict:
 
 
 @pytest.fixture(scope="module")
-def graded(tmp_path_factory, request):
+def done(tmp_path_factory, request):
     """Build the course, let students hand in, and run the one command that grades them."""
     tree = tmp_path_factory.mktemp("course")
-    course.release([NAME], tree)
-    with open(tree / "nbgrader_config.py", "a", encoding="utf-8") as config:
-        config.write(
-            f"sys.path.append({str(ROOT / 'tests' / 'assignments')!r})\n"
-            "import warm; warm.use_warm_kernels()\n"
-        )
-    released = nbformat.read(tree / "release" / NAME / f"{NAME}.ipynb", as_version=4)
-    handed = class_of(released, request.config.getoption("--slow"))
-    for student, nb in handed.items():
+    released = built(tree, NAME)
+    for student, nb in class_of(released, request.config.getoption("--slow")).items():
         if student in ("ann", "bob", "cyd"):
-            archive(tree / "downloaded" / NAME / "archive", student, nb, student != "bob")
+            archive(tree, NAME, student, nb, as_zip=student != "bob")
         else:
-            submitted(tree, student, nb, FILES)
+            submitted(tree, NAME, student, nb, FILES if student in FAST else None)
     with Gradebook(f"sqlite:///{tree}/gradebook.db", "purification_nb") as book:
         book.add_student("dan")
-    done = subprocess.run(
-        [sys.executable, tree / "grade.py", NAME, "--here"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert done.returncode == 0, done.stdout[-5000:]
-    with open(tree / "grades.csv", newline="") as file:
-        rows = {row["student_id"]: row for row in csv.DictReader(file)}
-    return SimpleNamespace(tree=tree, rows=rows, said=done.stdout)
+    return graded(tree, NAME)
 
 
-def by_test(tree: Path, student: str) -> dict[str, float]:
-    """Read a student's points from nbgrader's own book."""
-    with Gradebook(f"sqlite:///{tree}/gradebook.db", "purification_nb") as book:
-        grades = book.find_submission_notebook(NAME, NAME, student).grades
-        return {one.name: one.score for one in grades if one.cell.cell_type == "code"}
-
-
-def test_right_answers_get_all_points_whatever_they_print(graded):
-    row = graded.rows["ann"]
-    assert float(row["score"]) == float(row["max_score"]) == sum(points().values())
+def test_right_answers_get_all_points_whatever_they_print(done):
+    row = done.rows["ann"]
+    assert float(row["score"]) == float(row["max_score"]) == sum(points(NAME).values())
     assert row["state"] == "graded" and row["remarks"] == ""
 
 
-def test_no_attack_earns_a_point(graded):
-    cheats = set(graded.rows) - {"ann", "bob", "cyd", "dan"}
+def test_every_submission_of_the_table_gets_what_it_should(done):
+    due = {student: points for student, (_, points) in packed(NAME).items()}
+    assert len(due) > 3
+    assert {student: by_test(done.tree, NAME, student) for student in due} == due
+
+
+def test_an_untouched_stub_crashes_nothing_and_right_answers_no_cell(done):
+    assert complaining(done.tree, NAME, "stub") == {"test"}
+    assert set(by_test(done.tree, NAME, "stub").values()) == {0}
+    assert complaining(done.tree, NAME, "ann") == set()
+
+
+def test_no_attack_earns_a_point(done):
+    cheats = set(FAST) | (set(done.rows) & {name.replace(" ", "-") for name in ATTACKS})
     assert len(cheats) >= 2
-    assert {one: by_test(graded.tree, one) for one in cheats} == {
-        one: dict.fromkeys(points(), 0) for one in cheats
+    assert {one: by_test(done.tree, NAME, one) for one in cheats} == {
+        one: dict.fromkeys(points(NAME), 0) for one in cheats
     }
 
 
-def test_what_lies_beside_the_notebook_is_thrown_away(graded):
-    there = graded.tree / "autograded" / "hooks" / NAME
+def test_what_lies_beside_the_notebook_is_thrown_away(done):
+    there = done.tree / "autograded" / "hooks" / NAME
     assert {path.name for path in there.iterdir()} == {
         "checks_01.py",
         "checks_common.py",
         f"{NAME}.ipynb",
         "grading.json",
     }
-    assert "thrown away" in graded.rows["hooks"]["remarks"]
+    assert "thrown away" in done.rows["hooks"]["remarks"]
 
 
-def test_a_dead_kernel_keeps_what_was_earned_and_is_listed(graded):
-    row, of = graded.rows["bob"], points()
-    first = [name for name in of if name.startswith(f"test_{next(iter(answers()))}")]
+def test_a_dead_kernel_keeps_what_was_earned_and_is_listed(done):
+    row, of = done.rows["bob"], points(NAME)
+    first = [name for name in of if name.startswith(f"test_{next(iter(answers(NAME)))}")]
     assert row["state"].startswith("the kernel died in")
     assert float(row["score"]) == sum(of[name] for name in first) > 0
-    assert f"{NAME}, {row['state']}: bob" in graded.said
+    assert f"{NAME}, {row['state']}: bob" in done.said
 
 
-def test_never_handed_in_is_listed_apart_from_nothing_right(graded):
-    assert graded.rows["dan"]["state"] == "never handed in"
-    assert f"{NAME}, never handed in: dan" in graded.said
-    assert graded.rows["hooks"]["state"] == "graded" and float(graded.rows["hooks"]["score"]) == 0
+def test_never_handed_in_is_listed_apart_from_nothing_right(done):
+    assert done.rows["dan"]["state"] == "never handed in"
+    assert f"{NAME}, never handed in: dan" in done.said
+    assert done.rows["hooks"]["state"] == "graded" and float(done.rows["hooks"]["score"]) == 0
 
 
-def test_deleted_tests_come_back_and_doubled_answers_are_told(graded):
-    row, first = graded.rows["cyd"], next(iter(answers()))
+def test_deleted_tests_come_back_and_doubled_answers_are_told(done):
+    row, first = done.rows["cyd"], next(iter(answers(NAME)))
     assert float(row["score"]) == float(row["max_score"])
     assert f"twice: {first}" in row["remarks"]
-    assert f"had been deleted: {list(points())[-1]}" in row["remarks"]
+    assert f"had been deleted: {list(points(NAME))[-1]}" in row["remarks"]
 
 
-def test_every_student_who_handed_in_gets_feedback(graded):
-    pages = {path.parts[-3] for path in graded.tree.glob(f"feedback/*/{NAME}/{NAME}.html")}
-    assert pages == set(graded.rows) - {"dan"}
+def test_every_student_who_handed_in_gets_feedback(done):
+    pages = {path.parts[-3] for path in done.tree.glob(f"feedback/*/{NAME}/{NAME}.html")}
+    assert pages == set(done.rows) - {"dan"} and len(pages) > 6
 
 
-def test_grading_happened_on_a_copy_without_solutions(graded, tmp_path):
+def test_grading_happened_on_a_copy_without_solutions(done, tmp_path):
     for file in grade.SEEN:
-        shutil.copy(graded.tree / file, tmp_path)
-    shutil.copytree(graded.tree / "source", tmp_path / "source")
+        shutil.copy(done.tree / file, tmp_path)
+    shutil.copytree(done.tree / "source", tmp_path / "source")
     grade.HERE, before = tmp_path, grade.HERE
     (tmp_path / "work").mkdir()
     try:
@@ -273,7 +230,7 @@ def test_grading_happened_on_a_copy_without_solutions(graded, tmp_path):
     )
     assert not list((tmp_path / "work").rglob("*.ipynb")) and "BEGIN SOLUTION" not in text
     line = "np.random.default_rng(seed).permutation(np.unique(person))"
-    assert line in "".join(answers().values())
+    assert line in "".join(answers(NAME).values())
     book = (tmp_path / "work" / "gradebook.db").read_bytes()
     assert line not in text and line.encode() not in book
 
@@ -312,8 +269,6 @@ PARTS = [
 
 @pytest.mark.parametrize("path, student", PARTS)
 def test_collecting_finds_students_in_file_names(path, student):
-    import re
-
     config = (course.COURSEWORK / "nbgrader_config.py").read_text()
     pattern = "".join(re.findall(r'^ +r"(.*)"$', config, re.M))
     found = re.match(pattern, f"/c/downloaded/{NAME}/extracted/{path.replace('NAME', NAME)}")
@@ -325,8 +280,8 @@ def test_a_pattern_takes_any_number():
     cell = nbformat.v4.new_code_cell("checks.x(x)")
     text = "x: 0.655 where 1 of 10 (it) is.\n"
     cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
-    assert grading.re.search(course.said(cell), "hello\nx: 0.7 where 2 of 10 (it) is.\n")
-    assert not grading.re.search(course.said(cell), "x: 0.7 where 2 of 10 it is.\n")
+    assert re.search(course.said(cell), "hello\nx: 0.7 where 2 of 10 (it) is.\n")
+    assert not re.search(course.said(cell), "x: 0.7 where 2 of 10 it is.\n")
     assert course.said(nbformat.v4.new_code_cell("x")) == ""
 
 
@@ -352,7 +307,8 @@ def test_the_guard_undoes_what_was_replaced_and_says_what():
     state = guard.remember(shell, {"modules": ["checks_common", "json"]})
     assert guard.put_back(state) == [] and guard.put_back_hooks(shell, state["hooks"]) == []
     was, accuracy = np.isclose, metrics.accuracy_score
-    np.isclose = torch.Tensor.__eq__ = lambda *_: True
+    np.isclose = torch.Tensor.__eq__ = yes = lambda *_: True
+    yes.__module__ = "__main__"  # as in a notebook
     accuracy.__wrapped__.__code__ = (lambda *_: 1.0).__code__
     metrics.abs = abs
     shell.ast_transformers.append(len)
@@ -399,9 +355,9 @@ def test_another_seed_gives_other_data_and_other_hidden_cases(tmp_path):
     assert course.seeded(source, 0) == source
 
 
-def test_what_a_grader_must_know_is_in_the_outline(graded):
-    (known,) = json.loads((graded.tree / "outline.json").read_text()).values()
-    assert set(points()) <= set(known["cells"]) and set(known["answers"]) == set(answers())
+def test_what_a_grader_must_know_is_in_the_outline(done):
+    (known,) = json.loads((done.tree / "outline.json").read_text()).values()
+    assert set(points(NAME)) <= set(known["cells"]) and set(known["answers"]) == set(answers(NAME))
     assert sum(one.startswith("given-") for one in known["cells"]) >= 8
     gap = [pattern for name, pattern in known["cells"].items() if name == "test_gap_attack"]
     assert gap == ["gap_attack:\\ member\\ where\\ the\\ service\\ is\\ right\\."]

@@ -54,7 +54,7 @@ def functions_behind(value) -> list:
     try:
         value = getattr(value, "__func__", value)
         while value is not None and len(found) < 9:
-            if isinstance(value, types.FunctionType):
+            if type(value) is types.FunctionType:  # a proxy may say that it is one
                 found.append(value)
             value = vars(value).get("__wrapped__") if hasattr(value, "__dict__") else None
     except Exception:  # torch.classes has no attributes but those it makes
