@@ -2,6 +2,7 @@
 cheats gets none, and what a mark of 0 does not tell is told."""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -361,3 +362,44 @@ def test_what_a_grader_must_know_is_in_the_outline(done):
     assert sum(one.startswith("given-") for one in known["cells"]) >= 8
     gap = [pattern for name, pattern in known["cells"].items() if name == "test_gap_attack"]
     assert gap == ["gap_attack:\\ member\\ where\\ the\\ service\\ is\\ right\\."]
+
+
+SNOOPING = """
+import os, socket
+tree, seen = {tree!r}, []
+for path in [tree + "/gradebook.db", tree + "/source", tree]:
+    try:
+        seen.append(os.listdir(path) if os.path.isdir(path) else open(path, "rb").read(9))
+    except OSError as error:
+        seen.append(type(error).__name__)
+try:
+    more = bytearray(40 * 2**30)
+except MemoryError:
+    seen.append("MemoryError")
+print("SEEN", os.getuid(), seen)
+"""
+
+
+def anyone_may_run_python() -> bool:
+    """Say whether another user can start this interpreter."""
+    path = Path(sys.executable).resolve()
+    return all(one.stat().st_mode & 0o001 for one in [path, *path.parents])
+
+
+def test_a_kernel_of_another_user_sees_nothing_of_the_course(request, tmp_path, monkeypatch):
+    if not request.config.getoption("--slow") or os.getuid():
+        pytest.skip("only root can start a kernel as another user; and it takes a while")
+    if not anyone_may_run_python():
+        pytest.skip(f"{sys.executable} lies where only its owner can go")
+    course.release([NAME], tmp_path)
+    released = nbformat.read(tmp_path / "release" / NAME / f"{NAME}.ipynb", as_version=4)
+    first, *_ = right = answers(NAME)
+    right[first] = SNOOPING.format(tree=str(tmp_path)) + right[first]
+    submitted(tmp_path, NAME, "eve", filled(released, right))
+    monkeypatch.setenv("GRADING_USER", "54321")
+    monkeypatch.setenv("GRADING_MEMORY", str(30 * 2**30))
+    done = graded(tmp_path, NAME)
+    assert by_test(tmp_path, NAME, "eve") == points(NAME), done.said[-3000:]
+    text = (tmp_path / "autograded" / "eve" / NAME / f"{NAME}.ipynb").read_text()
+    refused = "'PermissionError', 'PermissionError', 'PermissionError', 'MemoryError'"
+    assert f"SEEN 54321 [{refused}]" in text
