@@ -141,6 +141,78 @@ def locked(nb):
     return nb
 
 
+def outline(nb, checks: str) -> dict:
+    """Say what the grader must know of an assignment: its cells in order, each test with the
+    pattern of what its checks say at their end, and the names that the answers bind."""
+    says, cells, answers = sentences(checks), {}, set()
+    for cell in nb.cells:
+        if not (about := cell.metadata.get("nbgrader")):
+            continue
+        called = re.findall(r"\bchecks\.(\w+)\(", HIDDEN.sub("", cell.source))
+        told = [says[one] for one in called if one in says] if kind(cell) == "test" else []
+        cells[about["grade_id"]] = r"[\s\S]*".join(told)
+        if kind(cell) == "answer":
+            answers |= names_bound(cell.source)
+    return {"cells": cells, "answers": sorted(answers)}
+
+
+def sentences(checks: str) -> dict[str, str]:
+    """Give, of each check that ends by printing a sentence, the pattern of that sentence."""
+    found = {}
+    for node in ast.parse(checks).body:
+        if not isinstance(node, ast.FunctionDef) or not isinstance(node.body[-1], ast.Expr):
+            continue
+        call = node.body[-1].value
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "print" and call.args:
+            text = call.args[0]
+            parts = text.values if isinstance(text, ast.JoinedStr) else [text]
+            found[node.name] = "".join(
+                re.escape(one.value) if isinstance(one, ast.Constant) else ".+" for one in parts
+            )
+    return found
+
+
+def common(seed: int = 0) -> str:
+    """Give the text of what the checks share, with the seed of this course written into it."""
+    text = COMMON.read_text(encoding="utf-8")
+    line = f"COURSE_SEED = {seed}"
+    if re.search(r"^COURSE_SEED = .*$", text, re.M):
+        return re.sub(r"^COURSE_SEED = [^#\n]*?(?=\s*(#|$))", line, text, flags=re.M)
+    return f"{text}\n\n{line}  # data and hidden cases follow from it\n"
+
+
+def seeded(nb, seed: int = 0):
+    """Let the data and the hidden cases of an assignment follow from the seed of this course."""
+    nb = deepcopy(nb)
+    if not seed:
+        return nb
+
+    def hidden(match):
+        return re.sub(r"default_rng\((\d+)\)", rf"default_rng([{seed}, \1])", match[0])
+
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.source = re.sub(r"(?<=digit_pairs\()seed=0", f"seed={seed}", cell.source)
+            cell.source = HIDDEN.sub(hidden, cell.source)
+    return nb
+
+
+def locked(nb):
+    """Lock the cells that are given, so that nbgrader undoes what a student does to them."""
+    nb = deepcopy(nb)
+    for cell in nb.cells:
+        if cell.cell_type == "code" and "nbgrader" not in cell.metadata:
+            cell.metadata["nbgrader"] = {
+                "grade": False,
+                "grade_id": f"given-{cell.id}",
+                "locked": True,
+                "schema_version": 3,
+                "solution": False,
+                "task": False,
+            }
+    return nb
+
+
 def outline(nb) -> dict:
     """Say what the grader must know of an assignment: its cells in order, each test with the
     pattern of what it says to the solution, and the names that the answers bind."""
@@ -173,7 +245,8 @@ def release(names: list[str], into: Path, folder: Path = ASSIGNMENTS, seed: int 
         shutil.copytree(folder / name, into / "source" / name, ignore=LEFT_OUT)
         (into / "source" / name / COMMON.name).write_text(common(seed), encoding="utf-8")
         nb = locked(seeded(read(name, folder), seed))
-        outlines[name] = outline(nb)
+        checks = [path.read_text(encoding="utf-8") for path in (folder / name).glob("checks_*.py")]
+        outlines[name] = outline(nb, "\n".join(checks))
         write(nb, into / "source" / name / f"{name}.ipynb")
     kept.write_text(json.dumps(outlines, indent=1), encoding="utf-8")
     run(["python", "-c", GENERATE, *names], into)
