@@ -172,66 +172,6 @@ def sentences(checks: str) -> dict[str, str]:
     return found
 
 
-def common(seed: int = 0) -> str:
-    """Give the text of what the checks share, with the seed of this course written into it."""
-    text = COMMON.read_text(encoding="utf-8")
-    line = f"COURSE_SEED = {seed}"
-    if re.search(r"^COURSE_SEED = .*$", text, re.M):
-        return re.sub(r"^COURSE_SEED = [^#\n]*?(?=\s*(#|$))", line, text, flags=re.M)
-    return f"{text}\n\n{line}  # data and hidden cases follow from it\n"
-
-
-def seeded(nb, seed: int = 0):
-    """Let the data and the hidden cases of an assignment follow from the seed of this course."""
-    nb = deepcopy(nb)
-    if not seed:
-        return nb
-
-    def hidden(match):
-        return re.sub(r"default_rng\((\d+)\)", rf"default_rng([{seed}, \1])", match[0])
-
-    for cell in nb.cells:
-        if cell.cell_type == "code":
-            cell.source = re.sub(r"(?<=digit_pairs\()seed=0", f"seed={seed}", cell.source)
-            cell.source = HIDDEN.sub(hidden, cell.source)
-    return nb
-
-
-def locked(nb):
-    """Lock the cells that are given, so that nbgrader undoes what a student does to them."""
-    nb = deepcopy(nb)
-    for cell in nb.cells:
-        if cell.cell_type == "code" and "nbgrader" not in cell.metadata:
-            cell.metadata["nbgrader"] = {
-                "grade": False,
-                "grade_id": f"given-{cell.id}",
-                "locked": True,
-                "schema_version": 3,
-                "solution": False,
-                "task": False,
-            }
-    return nb
-
-
-def outline(nb) -> dict:
-    """Say what the grader must know of an assignment: its cells in order, each test with the
-    pattern of what it says to the solution, and the names that the answers bind."""
-    cells, answers = {}, set()
-    for cell in nb.cells:
-        if not (says := cell.metadata.get("nbgrader")):
-            continue
-        cells[says["grade_id"]] = said(cell) if kind(cell) == "test" else ""
-        if kind(cell) == "answer":
-            answers |= names_bound(cell.source)
-    return {"cells": cells, "answers": sorted(answers)}
-
-
-def said(cell) -> str:
-    """Turn what a cell printed when it was last run into a pattern; a number stands for any."""
-    text = "".join(out.text for out in cell.outputs if out.get("name") == "stdout").strip()
-    return re.sub(r"\d+(\\\.\d+)?", r"[-+.\\de]+", re.escape(text))
-
-
 def release(names: list[str], into: Path, folder: Path = ASSIGNMENTS, seed: int = 0) -> None:
     """Lay out the tree that nbgrader expects and let it make the student release."""
     for part in ("source", "release", "submitted", "autograded", "feedback"):
