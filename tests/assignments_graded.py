@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import course
 import nbformat
 
+MORE = ["purification_nb.targets", "purification_nb.evaluation", "purification_nb.splits"]
 HERE = Path(__file__).resolve().parent / "assignments"
 sys.path.append(str(HERE))
 try:
@@ -84,7 +85,8 @@ def built(tree: Path, name: str):
     course.release([name], tree)
     with open(tree / "nbgrader_config.py", "a", encoding="utf-8") as config:
         config.write(
-            f"sys.path.append({str(HERE)!r})\nimport warm\n\nwarm.use_warm_kernels()\n"
+            f"sys.path.append({str(HERE)!r})\nimport warm\n\nwarm.HEAVY += {MORE}\n"
+            "warm.use_warm_kernels()\n"
             "c.GuardedExecute.timeout, c.GuardedExecute.total = 600, 1500\n"
         )
     return nbformat.read(tree / "release" / name / f"{name}.ipynb", as_version=4)
