@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import subprocess
+import symtable
 import sys
 import textwrap
 from copy import deepcopy
@@ -243,13 +244,17 @@ def otter_answer(source: str) -> str:
 
 
 def used_names(source: str, given: set[str]) -> list[str]:
-    """Name what a test takes from the notebook: all that it reads and neither makes itself nor
-    finds among the builtins."""
-    names = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]
-    made = {node.id for node in names if not isinstance(node.ctx, ast.Load)} - given
-    made |= {node.arg for node in ast.walk(ast.parse(source)) if isinstance(node, ast.arg)}
-    made |= names_bound(source) - given
-    return sorted({node.id for node in names} - made - set(dir(builtins)))
+    """Name what a test takes from the notebook: all that it reads, in whatever depth, and neither
+    makes itself nor finds among the builtins."""
+    body = textwrap.indent(source, "    ")
+    (function,) = symtable.symtable(f"def test():\n{body}", "test", "exec").get_children()
+    own = {one.get_name() for one in function.get_symbols() if one.is_referenced()}
+    scopes, names = [function], own & given
+    while scopes:
+        scope = scopes.pop()
+        scopes += scope.get_children()
+        names |= {one.get_name() for one in scope.get_symbols() if one.is_global()}
+    return sorted(names - set(dir(builtins)))
 
 
 def otter_test(source: str, hidden: bool, given: set[str]) -> str:

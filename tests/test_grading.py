@@ -436,3 +436,16 @@ def test_solutions_are_handed_out_after_the_due_date(done, tmp_path):
     assert said.endswith("kept back until 2027-01-17 17:00 UTC") and not archive.exists()
     solutions.hand_out(tmp_path, due + timedelta(days=2), timedelta(days=2))
     assert archive.is_file()
+
+
+def test_a_test_for_otter_takes_what_it_reads_at_any_depth():
+    source = textwrap.dedent("""
+        import json
+        def inner(answer, split=None):
+            return [answer(part) + more for part in parts] + [split]
+        for members in (members[:3], members[3:]):
+            assert inner(lambda split: split, split) and len(json.dumps(x := members))
+        del inner
+        """)
+    given = {"members", "split", "parts", "answer", "json"}
+    assert course.used_names(source, given) == ["json", "members", "more", "parts", "split"]
