@@ -261,6 +261,75 @@ def test_another_seed_is_solved_too(slow, tmp_path):
     assert by_test(tmp_path, name, "right") == points(name)
 
 
+def answers_over_http(port: int) -> bool:
+    """Say whether the formgrader is there."""
+    try:
+        return urlopen(f"http://127.0.0.1:{port}/formgrader/gradebook").status == 200
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def formgrader(slow, tmp_path):
+    """Grade an essay and a stub of the cells that people mark, and open nbgrader's own page."""
+    name = NAMES[3]
+    nb = course.read(name)
+    nb.cells = [cell for cell in nb.cells if cell.cell_type == "markdown"][-4:]
+    course.write(nb, tmp_path / "cut" / name / f"{name}.ipynb")
+    tree = tmp_path / "course"
+    course.release([name], tree, tmp_path / "cut")
+    released = nbformat.read(tree / "release" / name / f"{name}.ipynb", as_version=4)
+    (manual,) = [cell for cell in released.cells if course.kind(cell) == "manual"]
+    essay = {manual.metadata.nbgrader.grade_id: "It falls from 0.67 to 0.60."}
+    submitted(tree, name, "ann", filled(released, essay))
+    submitted(tree, name, "stub", released)
+    rows = graded(tree, name).rows
+    assert rows["ann"]["state"] == "to be marked by hand" and rows["stub"]["state"] == "graded"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyter", "server", "--no-browser", "--allow-root"]
+    command += [f"--port={port}", "--ServerApp.token=", "--ServerApp.password="]
+    extensions = "{'nbgrader.server_extensions.formgrader': True}"
+    command += [f"--ServerApp.jpserver_extensions={extensions}"]
+    env = {**os.environ, "JUPYTER_CONFIG_DIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)}
+    server = subprocess.Popen(command, cwd=tree, env=env, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 90
+        while not answers_over_http(port) and time.monotonic() < end:
+            time.sleep(0.5)
+        yield tree, name, f"http://127.0.0.1:{port}/formgrader/gradebook/{name}/{name}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_a_person_marks_an_essay_in_the_formgrader(formgrader):
+    if not (chromium := shutil.which("chromium")):
+        pytest.skip("no Chromium here: apt-get install chromium")
+    driver_of = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    tree, name, address = formgrader
+    with driver_of.sync_playwright() as driver:
+        window = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = window.new_page()
+        page.goto(address)
+        link = page.locator('table a:text-is("ann")').first
+        link.wait_for(state="attached")
+        page.goto("http://" + address.split("/")[2] + link.get_attribute("href"))
+        for field, text in (("input.score", "7"), ("textarea.comment", "Which attack?")):
+            box = page.locator(field).last
+            box.fill(text)
+            with page.expect_response(lambda got: "/api/" in got.url and got.ok):
+                box.press("Tab")
+        page.goto(address)
+        page.wait_for_selector("text=7 / 10")
+        window.close()
+    course.run(["nbgrader", "export", "--to=marked.csv"], tree)
+    with open(tree / "marked.csv", newline="") as file:
+        rows = {row["student_id"]: row for row in csv.DictReader(file)}
+    assert float(rows["ann"]["score"]) == 7 and rows["ann"]["state"] == "graded"
+
+
 def test_an_unknown_assignment_is_refused():
     done = subprocess.run(
         [sys.executable, ROOT / "dev" / "course.py", "06_nothing"], text=True, capture_output=True

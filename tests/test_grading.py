@@ -27,6 +27,7 @@ from assignments_graded import (  # noqa: E402
     by_test,
     complaining,
     filled,
+    following,
     graded,
     packed,
     points,
@@ -449,3 +450,28 @@ def test_a_test_for_otter_takes_what_it_reads_at_any_depth():
         """)
     given = {"members", "split", "parts", "answer", "json"}
     assert course.used_names(source, given) == ["json", "members", "more", "parts", "split"]
+
+
+def test_what_hangs_is_stopped_and_the_rest_is_marked(request, tmp_path):
+    if not request.config.getoption("--slow"):
+        pytest.skip("it waits for what hangs: make test-slow")
+    released, right = built(tmp_path, NAME), answers(NAME)
+    with open(tmp_path / "nbgrader_config.py", "a", encoding="utf-8") as config:
+        config.write("g = c.GuardedExecute\ng.timeout, g.total, g.patience = 20, 90, 2\n")
+    second, last = list(right)[1], list(right)[-1]
+    loop = f"def {second}(*_):\n    while True:\n        pass\n"
+    deaf = f"def {last}(*_):\n    while True:\n        try:\n            while True:\n"
+    deaf += "                pass\n        except BaseException:\n            pass\n"
+    submitted(tmp_path, NAME, "loop", filled(released, right | {second: loop}))
+    submitted(tmp_path, NAME, "deaf", filled(released, right | {last: deaf}))
+    done = graded(tmp_path, NAME)
+    lost = {test: 0 for test in following(NAME)[second]}
+    assert by_test(tmp_path, NAME, "loop") == points(NAME) | lost
+    assert done.rows["loop"]["state"] == "graded"
+    assert "out of time: test_" in done.rows["loop"]["remarks"]
+    lost = {test: 0 for test in following(NAME)[last]}
+    assert by_test(tmp_path, NAME, "deaf") == points(NAME) | lost
+    assert done.rows["deaf"]["state"].startswith("could not be interrupted in test_")
+    for student in ("loop", "deaf"):
+        path = tmp_path / "autograded" / student / NAME / "grading.json"
+        assert json.loads(path.read_text())["seconds"] < 90

@@ -352,6 +352,11 @@ class GuardedExecute(Execute):
         return json.loads(lines[0]) if lines else {"changed": []}
 
 
+def by_hand_is_due(gradebook, about: dict) -> bool:
+    """Whether a submission has cells that wait for someone to mark them."""
+    return gradebook.find_submission(about["assignment"], about["student"]).needs_manual_grade
+
+
 class Grades(CsvExportPlugin):
     """nbgrader's table of grades, with what became of each submission."""
 
@@ -366,6 +371,8 @@ class Grades(CsvExportPlugin):
         for row in rows[1:]:
             about = {"assignment": row[0], "student": row[3]}
             state, remarks = self.fate(about)
+            if state == "graded" and by_hand_is_due(gradebook, about):
+                state = "to be marked by hand"
             table.append([*row, state, "; ".join(remarks)])
             if state != "graded":
                 apart.setdefault(f"{row[0]}, {state}", []).append(row[3])
