@@ -3,11 +3,17 @@ from wrong ones exactly what they should lose. One assignment is graded in `test
 them with --slow."""
 
 import ast
+import csv
+import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
+from urllib.request import urlopen
 
 import course
 import nbformat
