@@ -49,7 +49,8 @@ def secrets() -> list[str]:
     """List the lines of solutions, hidden tests and sample answers that stand nowhere else, and
     are too long to be there by chance."""
     lines = [line.strip() for name in NAMES for line in kept_back(name).splitlines()]
-    return [line for line in lines if len(line) > 25 and "".join(line.split()) not in public()]
+    cores = {line: "".join(line.rstrip(",:([{").split()) for line in lines}  # as a hint says it
+    return [line for line in lines if len(line) > 25 and cores[line] not in public()]
 
 
 def test_there_is_something_to_keep_back():
