@@ -18,7 +18,7 @@ export PURIFICATION_NB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help demo format test test-slow test-oldest notebooks reproduce export readme docs wheel bench course clean-cache
+.PHONY: help demo format test test-slow test-oldest notebooks reproduce export readme docs wheel bench course grade clean-cache
 .DEFAULT_GOAL := help
 
 help: ## list the goals
@@ -37,9 +37,9 @@ test: $(DEV) ## all that must hold: library = export, one look, types, every not
 	$(BIN)/pytest tests/ -q -n 2 --dist loadfile --durations 15
 
 test-slow: export OMP_NUM_THREADS := 1
-test-slow: $(DEV) ## every notebook's cells, with those flagged slow, and the attacks on more seeds and shadow models
+test-slow: $(DEV) ## every notebook's cells, with those flagged slow, the attacks on more seeds and shadow models, all assignments graded
 	LOKY_MAX_CPU_COUNT=1 $(BIN)/nbdev_test --n_workers 2 --timing --flags slow
-	$(BIN)/pytest tests/test_attacks.py -q --slow
+	$(BIN)/pytest tests/test_attacks.py tests/test_assignments.py tests/test_grading.py -q --slow
 
 # The oldest get a memory of their own: a network trained beside the newest torch would stand in for theirs. One test audits all recipes, dp among them.
 OLDEST := $(VENV)/oldest
@@ -80,8 +80,12 @@ reproduce: $(DEV) ## measure the paper's tables again (four hours on two cores) 
 	$(BIN)/python dev/notebooks.py run nbs/tutorials/reproduce_the_paper.ipynb
 
 course: export OMP_NUM_THREADS := 1
-course: $(DEV) ## build the coursework in course/: nbgrader tree, student release, solutions, otter form; NAMES=01_... for some
-	$(BIN)/python dev/course.py $(NAMES)
+course: $(DEV) ## build the coursework in course/: nbgrader tree, student release, solutions, otter form; NAMES=01_... for some, SEED=2027 for other numbers
+	$(BIN)/python dev/course.py $(NAMES) $(if $(SEED),--seed $(SEED))
+
+grade: export OMP_NUM_THREADS := 1
+grade: $(DEV) ## grade an assignment of course/ in containers, from what was handed in to grades.csv; NAME=01_..., FLAGS=--here without Docker
+	$(BIN)/python course/grade.py $(NAME) $(FLAGS)
 
 bench: $(DEV) ## measure speed, as ratios in one run, and count what audits claim; see benchmarks/README.md
 	$(BIN)/python benchmarks/shadows.py

@@ -11,13 +11,16 @@ Submissions, grades and feedback that are in the folder already stay there.
 
 import argparse
 import ast
+import builtins
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
+import symtable
 import sys
-from configparser import ConfigParser
+import textwrap
 from copy import deepcopy
 from pathlib import Path
 
@@ -25,23 +28,28 @@ import nbformat
 from nbformat.v4 import new_raw_cell
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "dev" / "coursework"))
+from guard import names_bound  # noqa: E402
+
 ASSIGNMENTS = ROOT / "nbs" / "assignments"
 MARKER = re.compile(r"^[ \t]*### (BEGIN|END) (SOLUTION|HIDDEN TESTS)[ \t]*\n?", re.M)
 HIDDEN = re.compile(
     r"^### BEGIN HIDDEN TESTS[ \t]*\n(.*?)^### END HIDDEN TESTS[ \t]*\n?", re.M | re.S
 )
+SOLUTION = re.compile(
+    r"^([ \t]*)### BEGIN SOLUTION[ \t]*\n(.*?)^[ \t]*### END SOLUTION[ \t]*$", re.M | re.S
+)
+GENERATE = """import sys
+from nbgrader.apps import GenerateAssignmentApp
+for name in sys.argv[1:]:  # `nbgrader generate_assignment NAME --force`, started once for all
+    app = GenerateAssignmentApp()
+    app.initialize([name, "--force"])
+    app.start()
+"""
+STUB = "raise NotImplementedError()"
 COMMON = ASSIGNMENTS / "checks_common.py"  # what the checks of all assignments share
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__")
-CONFIG = '''"""nbgrader's settings for this course; made by `make course`."""
-c = get_config()  # noqa: F821
-
-c.CourseDirectory.course_id = "{course}"
-c.ExecutePreprocessor.timeout = 240  # seconds a cell may take
-c.ClearSolutions.code_stub = {{"python": "# YOUR CODE HERE\\nraise NotImplementedError()"}}
-# warnings and progress bars in a test cell cost no points; nbgrader would give 0
-c.IgnorePattern.enabled = True
-c.IgnorePattern.pattern = "."
-'''
+COURSEWORK = ROOT / "dev" / "coursework"  # what grades: goes into the tree as it is
 
 
 def assignments(folder: Path = ASSIGNMENTS) -> list[str]:
@@ -93,21 +101,96 @@ def write(nb, path: Path) -> None:
     nbformat.write(nb, path)
 
 
-def release(names: list[str], into: Path, folder: Path = ASSIGNMENTS) -> None:
+def common(seed: int = 0) -> str:
+    """Give the text of what the checks share, with the seed of this course written into it."""
+    text = COMMON.read_text(encoding="utf-8")
+    line = f"COURSE_SEED = {seed}"
+    if re.search(r"^COURSE_SEED = .*$", text, re.M):
+        return re.sub(r"^COURSE_SEED = [^#\n]*?(?=\s*(#|$))", line, text, flags=re.M)
+    return f"{text}\n\n{line}  # data and hidden cases follow from it\n"
+
+
+def seeded(nb, seed: int = 0):
+    """Let the data and the hidden cases of an assignment follow from the seed of this course."""
+    nb = deepcopy(nb)
+    if not seed:
+        return nb
+
+    def hidden(match):
+        return re.sub(r"default_rng\((\d+)\)", rf"default_rng([{seed}, \1])", match[0])
+
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.source = re.sub(r"(?<=digit_pairs\()seed=0", f"seed={seed}", cell.source)
+            cell.source = HIDDEN.sub(hidden, cell.source)
+    return nb
+
+
+def locked(nb):
+    """Lock the cells that are given, so that nbgrader undoes what a student does to them."""
+    nb = deepcopy(nb)
+    for cell in nb.cells:
+        if cell.cell_type == "code" and "nbgrader" not in cell.metadata:
+            cell.metadata["nbgrader"] = {
+                "grade": False,
+                "grade_id": f"given-{cell.id}",
+                "locked": True,
+                "schema_version": 3,
+                "solution": False,
+                "task": False,
+            }
+    return nb
+
+
+def outline(nb, checks: str) -> dict:
+    """Say what the grader must know of an assignment: its cells in order, each test with the
+    pattern of what its checks say at their end, and the names that the answers bind."""
+    says, cells, answers = sentences(checks), {}, set()
+    for cell in nb.cells:
+        if not (about := cell.metadata.get("nbgrader")):
+            continue
+        called = re.findall(r"\bchecks\.(\w+)\(", HIDDEN.sub("", cell.source))
+        told = [says[one] for one in called if one in says] if kind(cell) == "test" else []
+        cells[about["grade_id"]] = r"[\s\S]*".join(told)
+        if kind(cell) == "answer":
+            answers |= names_bound(cell.source)
+    return {"cells": cells, "answers": sorted(answers)}
+
+
+def sentences(checks: str) -> dict[str, str]:
+    """Give, of each check that ends by printing a sentence, the pattern of that sentence."""
+    found = {}
+    for node in ast.parse(checks).body:
+        if not isinstance(node, ast.FunctionDef) or not isinstance(node.body[-1], ast.Expr):
+            continue
+        call = node.body[-1].value
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "print" and call.args:
+            text = call.args[0]
+            parts = text.values if isinstance(text, ast.JoinedStr) else [text]
+            found[node.name] = "".join(
+                re.escape(one.value) if isinstance(one, ast.Constant) else ".+" for one in parts
+            )
+    return found
+
+
+def release(names: list[str], into: Path, folder: Path = ASSIGNMENTS, seed: int = 0) -> None:
     """Lay out the tree that nbgrader expects and let it make the student release."""
-    settings = ConfigParser()
-    settings.read(ROOT / "settings.ini", encoding="utf-8")
     for part in ("source", "release", "submitted", "autograded", "feedback"):
         (into / part).mkdir(parents=True, exist_ok=True)
-    (into / "nbgrader_config.py").write_text(
-        CONFIG.format(course=settings["DEFAULT"]["repo"]), encoding="utf-8"
-    )
+    for path in COURSEWORK.glob("*.py"):
+        shutil.copy(path, into)
+    kept = into / "outline.json"
+    outlines = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     for name in names:
         shutil.rmtree(into / "source" / name, ignore_errors=True)
         shutil.copytree(folder / name, into / "source" / name, ignore=LEFT_OUT)
-        shutil.copy(COMMON, into / "source" / name)
-        write(read(name, folder), into / "source" / name / f"{name}.ipynb")
-        run(["nbgrader", "generate_assignment", name, "--force"], into)
+        (into / "source" / name / COMMON.name).write_text(common(seed), encoding="utf-8")
+        nb = locked(seeded(read(name, folder), seed))
+        checks = [path.read_text(encoding="utf-8") for path in (folder / name).glob("checks_*.py")]
+        outlines[name] = outline(nb, "\n".join(checks))
+        write(nb, into / "source" / name / f"{name}.ipynb")
+    kept.write_text(json.dumps(outlines, indent=1), encoding="utf-8")
+    run(["python", "-c", GENERATE, *names], into)
 
 
 def solved(nb):
@@ -116,6 +199,18 @@ def solved(nb):
     for cell in nb.cells:
         cell.source = MARKER.sub("", cell.source).rstrip("\n")
         cell.metadata.pop("nbgrader", None)
+    return nb
+
+
+def for_students(nb):
+    """Give the notebook as students get it: no solutions, no hidden tests, no outputs."""
+    nb = deepcopy(nb)
+    for cell in nb.cells:
+        if kind(cell) == "manual":
+            cell.source = "YOUR ANSWER HERE"
+        cell.source = HIDDEN.sub("", SOLUTION.sub(r"\1# YOUR CODE HERE\n\1" + STUB, cell.source))
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
     return nb
 
 
@@ -140,43 +235,74 @@ def otter_answer(source: str) -> str:
                 f"{indent}# END SOLUTION",
                 f'{indent}""" # BEGIN PROMPT',
                 f"{indent}# YOUR CODE HERE",
-                f"{indent}raise NotImplementedError()",
+                f"{indent}{STUB}",
                 f'{indent}""" # END PROMPT',
             ]
         )
 
-    return re.sub(
-        r"^([ \t]*)### BEGIN SOLUTION[ \t]*\n(.*?)^[ \t]*### END SOLUTION[ \t]*$",
-        block,
-        source,
-        flags=re.M | re.S,
+    return SOLUTION.sub(block, source)
+
+
+def used_names(source: str, given: set[str]) -> list[str]:
+    """Name what a test takes from the notebook: all that it reads, in whatever depth, and neither
+    makes itself nor finds among the builtins."""
+    body = textwrap.indent(source, "    ")
+    (function,) = symtable.symtable(f"def test():\n{body}", "test", "exec").get_children()
+    own = {one.get_name() for one in function.get_symbols() if one.is_referenced()}
+    scopes, names = [function], own & given
+    while scopes:
+        scope = scopes.pop()
+        scopes += scope.get_children()
+        names |= {one.get_name() for one in scope.get_symbols() if one.is_global()}
+    return sorted(names - set(dir(builtins)))
+
+
+def otter_test(source: str, hidden: bool, given: set[str]) -> str:
+    """Write a test as a function, which otter calls with what it names of the notebook: then
+    nothing depends on what is printed."""
+    body = source if source.strip() else "pass"
+    return "\n".join(
+        [
+            f'""" # BEGIN TEST CONFIG\nhidden: {str(hidden).lower()}\n""" # END TEST CONFIG',
+            f"def test_{'hidden' if hidden else 'seen'}({', '.join(used_names(body, given))}):",
+            textwrap.indent(body, "    "),
+        ]
     )
 
 
-def otter_tests(cell) -> list:
-    """Split a test cell into the part that students see and the part that they do not."""
-    hidden, seen = (
-        "\n".join(HIDDEN.findall(cell.source)).strip("\n"),
-        HIDDEN.sub("", cell.source).strip("\n"),
-    )
+FRESH = """import hashlib, sys, types
+from pathlib import Path
+for file, digest in {digests}.items():
+    text = Path(file).read_bytes()
+    if hashlib.sha256(text).hexdigest() != digest:
+        raise AssertionError(f"{{file}} is not the file that was handed out")
+    module = types.ModuleType(file[:-3])
+    module.__file__ = str(Path(file).resolve())
+    sys.modules[file[:-3]] = module
+    exec(compile(text, file, "exec"), vars(module))
+    if file == "guard.py" and (replaced := module.replaced()):
+        raise AssertionError(f"replaced by the notebook: {{replaced}}")
+checks = module
+"""
+
+
+def otter_tests(cell, given: set[str], digests: dict[str, str]) -> list:
+    """Split a test cell into the part that students see, and all of it, with the checks loaded
+    anew, for grading."""
+    seen, all_of_it = HIDDEN.sub("", cell.source).strip("\n"), MARKER.sub("", cell.source)
+    parts = [(seen, False)] if ast.parse(seen).body else []
+    parts.append((FRESH.format(digests=digests) + all_of_it, True))
     made = []
-    for source, is_hidden in ((seen, False), (hidden, True)):
-        if not ast.parse(source).body:
-            continue
+    for source, is_hidden in parts:
         made.append(deepcopy(cell))
-        made[-1].source = (
-            f'""" # BEGIN TEST CONFIG\nhidden: {str(is_hidden).lower()}\n""" # END TEST'
-            f" CONFIG\n{source}"
-        )
-        if is_hidden and len(made) > 1:
-            made[-1].outputs, made[-1].id = (
-                [],
-                f"{cell.id}-hidden",
-            )  # what was printed belongs to the part that is seen
+        made[-1].source = otter_test(source, is_hidden, given - {"checks"} if is_hidden else given)
+        made[-1].outputs = []
+        if is_hidden:
+            made[-1].id = f"{cell.id}-hidden"
     return made
 
 
-def otter_form(nb, name: str, files: list[str]):
+def otter_form(nb, name: str, files: list[str], digests: dict[str, str] | None = None):
     """Turn an nbgrader source into an otter source: the same cells, each answer with its tests a
     question."""
     nb = deepcopy(nb)
@@ -185,11 +311,15 @@ def otter_form(nb, name: str, files: list[str]):
             "ASSIGNMENT CONFIG",
             name=name,
             files=files,
+            autograder_files=["guard.py"],
             requirements="requirements.txt",
             export_cell={"pdf": False},
             generate={"seed": 0},
+            tests={"ok_format": False},
         )
     ]
+    bound = [cell.source for cell in nb.cells if cell.cell_type == "code" and kind(cell) != "test"]
+    given = set().union(*map(names_bound, bound))
     waiting = []  # cells from an answer to its tests
     for cell in nb.cells:
         what, says = kind(cell), cell.metadata.pop("nbgrader", {})
@@ -197,7 +327,8 @@ def otter_form(nb, name: str, files: list[str]):
             cell.source = otter_answer(cell.source)
             waiting += [boundary("BEGIN SOLUTION"), cell, boundary("END SOLUTION")]
         elif what == "test":
-            waiting += [boundary("BEGIN TESTS"), *otter_tests(cell), boundary("END TESTS")]
+            tests = otter_tests(cell, given, digests or {})
+            waiting += [boundary("BEGIN TESTS"), *tests, boundary("END TESTS")]
         else:
             (waiting if waiting else cells).append(cell)
         if what in ("test", "manual"):
@@ -214,33 +345,42 @@ def otter_form(nb, name: str, files: list[str]):
     return nb
 
 
-def otter(name: str, into: Path, folder: Path = ASSIGNMENTS) -> Path:
+def otter(name: str, into: Path, folder: Path = ASSIGNMENTS, seed: int = 0) -> Path:
     """Write the otter form of an assignment and let otter make the student's and the grader's part
     of it."""
     place = into / "otter" / name
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(folder / name, place, ignore=LEFT_OUT)
-    shutil.copy(COMMON, place)
+    (place / COMMON.name).write_text(common(seed), encoding="utf-8")
     files = sorted(
         str(path.relative_to(place))
         for path in place.rglob("*")
         if path.is_file() and path.suffix != ".ipynb"
     )
     (place / "requirements.txt").write_text("purification-nb\n", encoding="utf-8")
-    write(otter_form(read(name, folder), name, files), place / f"{name}.ipynb")
+    shutil.copy(COURSEWORK / "guard.py", place)
+    checks = sorted((path for path in files if path.startswith("checks_")), reverse=True)
+    digests = {
+        path: hashlib.sha256((place / path).read_bytes()).hexdigest()
+        for path in ["guard.py", *checks]
+    }
+    form = otter_form(seeded(read(name, folder), seed), name, files, digests)
+    write(form, place / f"{name}.ipynb")
     run(["otter", "assign", f"{name}.ipynb", "dist"], place)
     return place / "dist"
 
 
-def build(names: list[str], into: Path, with_otter: bool = True) -> None:
+def build(names: list[str], into: Path, with_otter: bool = True, seed: int = 0) -> None:
     """Build everything for these assignments."""
-    release(names, into)
+    release(names, into, seed=seed)
     for name in names:
-        write(solved(read(name)), into / "solutions" / name / f"{name}.ipynb")
-        for path in [COMMON, *(ASSIGNMENTS / name).glob("*.py")]:
+        nb = solved(seeded(read(name), seed))
+        write(nb, into / "solutions" / name / f"{name}.ipynb")
+        for path in (ASSIGNMENTS / name).glob("*.py"):
             shutil.copy(path, into / "solutions" / name)
+        (into / "solutions" / name / COMMON.name).write_text(common(seed), encoding="utf-8")
         if with_otter:
-            otter(name, into)
+            otter(name, into, seed=seed)
     shutil.copy(ASSIGNMENTS / "INSTRUCTOR.md", into)
     shutil.copy(ASSIGNMENTS / "README.md", into / "release")
 
@@ -253,6 +393,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="ASSIGNMENT")
     parser.add_argument("--into", type=Path, default=ROOT / "course")
     parser.add_argument("--no-otter", action="store_true", help="leave out the otter form")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="data and hidden cases follow from it; a new one a year"
+    )
     args = parser.parse_args()
     there = assignments()
     if unknown := set(args.names) - set(there):
@@ -261,7 +404,7 @@ def main() -> None:
             f" {', '.join(there)}"
         )
     try:
-        build(args.names or there, args.into.resolve(), not args.no_otter)
+        build(args.names or there, args.into.resolve(), not args.no_otter, args.seed)
     except RuntimeError as error:
         sys.exit(str(error))
     print(f"{os.path.relpath(args.into)}: {', '.join(args.names or there)}")

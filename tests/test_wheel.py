@@ -6,10 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from test_release import secrets
 
 ROOT = Path(__file__).resolve().parents[1]
 UV = Path(sys.executable).with_name("uv")
@@ -80,13 +82,22 @@ def test_the_sdist_holds_the_notebooks(built):
     wanted = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "nbs").rglob("*.ipynb")
-        if "checkpoint" not in str(path)
+        if "checkpoint" not in str(path) and "assignments" not in path.parts
     }
     assert (
         wanted
         and wanted | {"settings.ini", "setup.py", "constraints.txt", "README.md", "LICENSE"}
         <= inside
     )
+
+
+def test_the_sdist_gives_no_solution_and_no_hidden_test_away(built):
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        files = [one for one in archive.getmembers() if one.isfile()]
+        text = "".join(archive.extractfile(one).read().decode(errors="ignore") for one in files)
+    assert "purification_nb" in text and [line for line in secrets() if line in text] == []
+    assert not [one.name for one in files if "assignments" in one.name or "/tests/" in one.name]
 
 
 def test_a_registry_would_take_both(built):

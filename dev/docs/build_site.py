@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent))
 
+import course  # noqa: E402
 import docments  # noqa: E402
 from docments import Comments  # noqa: E402
 from export import rooms_of  # noqa: E402
@@ -30,6 +31,9 @@ CHAPTER = re.compile(r"\b([Cc]hapters?) (\d+[a-z]?)\b((?:(?:, | and | or | to )(
 CODE = re.compile(
     r"(```.*?```|~~~.*?~~~|\$\$.*?\$\$|``.*?``|`[^`\n]+`|\$[^$\n]+\$|!?\[[^\]]*\]\([^)]*\))", re.S
 )
+
+
+TEACHERS = re.compile(r"\[([^\]]*)\]\([^)\s]*INSTRUCTOR\.md[^)]*\)")  # holds sample answers
 
 
 # The reference: what the library's source says about itself
@@ -242,7 +246,7 @@ def for_readers(nb, path: Path, names: dict):
         if cell.cell_type == "raw":
             continue
         if cell.cell_type == "markdown":
-            cell.source = linked(cell.source, path, names)
+            cell.source = linked(TEACHERS.sub(r"\1", cell.source), path, names)
             cells.append(cell)
             continue
         says = directives(cell)
@@ -297,7 +301,10 @@ def write_pages(into: Path) -> None:
     for path in every:
         page = into / path.relative_to(NBS)
         page.parent.mkdir(parents=True, exist_ok=True)
-        nb = for_readers(nbformat.read(path, as_version=4), path, names)
+        nb = nbformat.read(path, as_version=4)
+        if course.ASSIGNMENTS in path.parents:
+            nb = course.for_students(nb)
+        nb = for_readers(nb, path, names)
         if path == NBS / "index.ipynb":
             parts = {
                 "Chapters": [titled(one) for one in chapters()],
