@@ -16,19 +16,7 @@ import nbformat
 MORE = ["purification_nb.targets", "purification_nb.evaluation", "purification_nb.splits"]
 HERE = Path(__file__).resolve().parent / "assignments"
 sys.path.append(str(HERE))
-try:
-    from in_process import rows_of
-except ImportError:  # the older tables, one dictionary for each assignment
-    import submissions
-
-    def rows_of(name: str) -> list:
-        """List (answer, code, tests that it loses) of each submission of an assignment."""
-        found = []
-        for one in submissions.submissions(name).values():
-            for answer, code in one.answers.items():
-                lost = tuple(test for test in one.lost if test in following(name)[answer])
-                found.append(SimpleNamespace(answer=answer, code=code, loses=lost))
-        return found
+from in_process import rows_of  # noqa: E402 - it lies in the folder named above
 
 
 def following(name: str) -> dict[str, dict[str, float]]:

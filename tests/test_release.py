@@ -101,13 +101,6 @@ def test_a_release_is_whole_and_compiles(name, unpacked):
     assert there == {f"{name}.ipynb", *(path.name for path in handed_out_files(name))}
 
 
-STILL_THERE = {
-    "exact_tpr",
-    "allowed_accuracies",
-    "by_torch",
-}  # goes with the checks that stand on them
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_no_function_of_the_checks_takes_what_an_answer_takes(name):
     """Such a function is a reference answer: a student's answer could call it."""
@@ -120,7 +113,7 @@ def test_no_function_of_the_checks_takes_what_an_answer_takes(name):
     answers = {names for cell in cells for names in parameters(cell).values()}
     checks = [path.read_text("utf-8") for path in (course.ASSIGNMENTS / name).glob("*.py")]
     found = {what: names for text in checks for what, names in parameters(text).items()}
-    assert {what for what, names in found.items() if names in answers} - STILL_THERE == set()
+    assert {what for what, names in found.items() if names in answers} == set()
 
 
 def test_the_form_for_students_has_neither_solution_nor_hidden_test():
