@@ -86,6 +86,7 @@ course: $(DEV) ## build the coursework in course/: nbgrader tree, student releas
 bench: $(DEV) ## measure speed, as ratios in one run, and count what audits claim; see benchmarks/README.md
 	$(BIN)/python benchmarks/shadows.py
 	$(BIN)/python benchmarks/purifier.py
+	$(BIN)/python benchmarks/players.py
 	$(BIN)/python benchmarks/memguard.py
 	$(BIN)/python benchmarks/stream.py
 	$(BIN)/python -m pip install --no-deps -r benchmarks/requirements.txt
