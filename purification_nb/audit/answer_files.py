@@ -78,6 +78,7 @@ def _pictures_as_channels_first(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if last else x
 
 
+# %% ../../nbs/27_score_files.ipynb #9569d52b
 def _rows_with_records(arrays: Mapping[str, np.ndarray], part: str, n: int) -> np.ndarray:
     "Of which of n rows a file holds the records."
     x, rows = arrays.get(f"x_{part}"), arrays.get(f"pictured_{part}")
@@ -151,6 +152,7 @@ def _split_of_parts(sets: dict[str, Records], name: str) -> Split:
     return Split(known, heldout, d2, known_others, heldout_others, name)
 
 
+# %% ../../nbs/27_score_files.ipynb #bd120824
 @dataclass(frozen=True, eq=False)
 class AnswerFile:
     """What a target answered to every part of a split: enough of it for an audit.
@@ -262,6 +264,7 @@ def _check_parts_are_there(arrays: Mapping[str, np.ndarray]) -> None:
         )
 
 
+# %% ../../nbs/27_score_files.ipynb #f671e127
 def read_answers(
     # .npz with logits_PART or scores_PART (n, k) and y_PART (n,) for each part of a split, and
     # where they are known x_PART (m, ...) with pictured_PART (m,), the rows that they belong to
