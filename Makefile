@@ -90,6 +90,7 @@ grade: $(DEV) ## grade an assignment of course/ in containers, from what was han
 bench: $(DEV) ## measure speed, as ratios in one run, and count what audits claim; see benchmarks/README.md
 	$(BIN)/python benchmarks/shadows.py
 	$(BIN)/python benchmarks/purifier.py
+	$(BIN)/python benchmarks/players.py
 	$(BIN)/python benchmarks/memguard.py
 	$(BIN)/python benchmarks/stream.py
 	$(BIN)/python -m pip install --no-deps -r benchmarks/requirements.txt

@@ -24,6 +24,7 @@ from .paper import PAPER, WHY, nearest_paper_data
 from .records import InputError
 from .reproduction import FROM_MAIN, PARTS, Numbers, audit_defences
 from .scale import scale
+from .service import Target
 from .splits import Split
 
 # %% ../nbs/28_card.ipynb #4ed35392
@@ -148,7 +149,7 @@ def _asked_tables(tables) -> list[str]:
     return asked
 
 
-def _measure_tables(data, asked, seeds, jobs, progress):
+def _measure_tables(data, asked, seeds, jobs, progress, target):
     "(what was measured, notes on what was not, seconds), each by table."
     ours, notes, seconds = {}, {}, {}
     main = None  # one audit for many tables
@@ -161,10 +162,10 @@ def _measure_tables(data, asked, seeds, jobs, progress):
             if table in FROM_MAIN:
                 if main is None:
                     from_main = [name for name in asked if name in FROM_MAIN]
-                    main = audit_defences(data, from_main, seeds, jobs, progress)
+                    main = audit_defences(data, from_main, seeds, jobs, progress, target)
                 ours[table] = FROM_MAIN[table](main)
             else:
-                ours[table] = PARTS[table](data, seeds, jobs, progress)
+                ours[table] = PARTS[table](data, seeds, jobs, progress, target)
         except Exception as error:
             notes[table] = f"{NOT_MEASURED} ({type(error).__name__}: {error})"
         seconds[table] = round(time.perf_counter() - start, 1)
@@ -179,6 +180,9 @@ def reproduce(
     seeds: int = 1,  # how often each audit is repeated, with the data split anew
     jobs: int | None = None,  # at once; as many as there are cores when absent
     progress: bool = True,  # show bars
+    # what is measured: a target, or one that is trained already, such as an `AnswerFile` has; the
+    # usual one for the data when absent
+    target: Target | None = None,
 ) -> Card:
     """Measure the paper's tables; what was measured before is remembered.
 
@@ -197,10 +201,13 @@ def reproduce(
         at once; as many as there are cores when absent
     progress : bool
         show bars
+    target : Target | None
+        what is measured: a target, or one that is trained already, such as an `AnswerFile`
+        has; the usual one for the data when absent
     """
     asked = _asked_tables(tables)
     name = data.name if isinstance(data, Split) else load(data, 0).name
-    ours, notes, seconds = _measure_tables(data, asked, seeds, jobs, progress)
+    ours, notes, seconds = _measure_tables(data, asked, seeds, jobs, progress, target)
     lines = []
     for table in PAPER:
         lines += _card_lines(table, name, ours.get(table, {}), notes.get(table, ""))

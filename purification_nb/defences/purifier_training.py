@@ -91,7 +91,7 @@ class _Game:
     def __init__(self, g: nn.Module, players: tuple[Player, ...], lam: float, rate: float):
         self.g, self.players, self.lam, self.rate = g, players, lam, rate
         self.names = _names_of(players)
-        self.optimiser = adam(g, rate)
+        self.optimiser, self.weights = adam(g, rate), list(g.parameters())
         self.player_optimisers = [adam(player.network, player.rate) for player in players]
 
     def purify(self, scores: torch.Tensor) -> torch.Tensor:
@@ -127,7 +127,7 @@ class _Game:
         equation_2 = purifier_loss(logits, batch.scores, self.lam)
         total = equation_2 + sum(player.term(batch) for player in self.players)
         self.optimiser.zero_grad()
-        total.backward()
+        total.backward(inputs=self.weights)
         self.optimiser.step()
         losses = {"equation 2": equation_2.detach()}
         if self.players:
