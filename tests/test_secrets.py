@@ -98,11 +98,10 @@ def umask():
 def imitation(plan=None):
     """Make an imitation of two classes that always gives its own answer."""
     bins = len(EDGES) - 1
-    own = np.zeros((1, bins, 2 + bins))
+    own = np.zeros((bins, 2 + bins))
     own[..., 0] = 1
     return Imitation(
         plan=own if plan is None else plan,
-        group=np.zeros(2, int),
         models=np.full((bins, 3), 0.5),
         starts=np.arange(bins + 1),
         followers=1 - np.eye(2),
@@ -267,15 +266,15 @@ SLIPS = {
     "another key": ({}, {"key": "6"}, False, "altered or is not whole"),
     "no plan": ({"plan": None}, {}, True, "lacks tables"),
     "a plan of another hand": (
-        {"plan": np.full((1, BINS, 2 + BINS), 1 / (2 + BINS))},
+        {"plan": np.full((BINS, 2 + BINS), 1 / (2 + BINS))},
         {},
         False,
         "altered or is not whole",
     ),
-    "a plan of NaN": ({"plan": np.full((1, BINS, 2 + BINS), np.nan)}, {}, True, "NaN"),
-    "no chances": ({"plan": np.ones((1, BINS, 2 + BINS))}, {}, True, "do not sum to 1"),
-    "other sizes": ({"plan": np.ones((1, 2, 4)) / 4}, {}, True, "sizes that belong together"),
-    "a group too many": ({"group": np.array([0, 1])}, {}, True, "groups that its plan lacks"),
+    "a plan of NaN": ({"plan": np.full((BINS, 2 + BINS), np.nan)}, {}, True, "NaN"),
+    "no chances": ({"plan": np.ones((BINS, 2 + BINS))}, {}, True, "do not sum to 1"),
+    "other sizes": ({"plan": np.ones((2, 4)) / 4}, {}, True, "sizes that belong together"),
+    "a table too many": ({"group": np.array([0, 1])}, {}, True, "or has others"),
     "bins of nobody": ({"starts": np.arange(BINS + 1) * 2}, {}, True, "do not divide"),
 }
 

@@ -468,7 +468,7 @@ def load_imitation(
     """
     about, tables = _read_imitation(path)
     if tables.keys() != {*_TABLES}:
-        raise InputError(f"{path} lacks tables of an imitation: fit it again")
+        raise InputError(f"{path} lacks tables of an imitation, or has others: fit it again")
     if why := _why_no_plan(tables):
         raise InputError(f"{path} holds no imitation that can be used, {why}: fit it again")
     if k is not None and len(tables["followers"]) != k:
