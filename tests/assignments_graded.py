@@ -12,6 +12,12 @@ from types import SimpleNamespace
 
 import course
 import nbformat
+import pytest
+
+# whoever imports this grades with nbgrader, and is skipped where it is not installed
+pytest.importorskip(
+    "nbgrader", reason='nbgrader is not installed: pip install "purification_nb[course]"'
+)
 
 MORE = ["purification_nb.targets", "purification_nb.evaluation", "purification_nb.splits"]
 HERE = Path(__file__).resolve().parent / "assignments"

@@ -19,11 +19,7 @@ import course
 import nbformat
 import notebooks
 import pytest
-
-pytest.importorskip(
-    "nbgrader", reason='nbgrader is not installed: pip install "purification_nb[course]"'
-)
-from assignments_graded import (  # noqa: E402
+from assignments_graded import (
     answers,
     built,
     by_test,

@@ -14,14 +14,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+import course
 import nbformat
 import pytest
-
-pytest.importorskip(
-    "nbgrader", reason='nbgrader is not installed: pip install "purification_nb[course]"'
-)
-import course  # noqa: E402
-from assignments_graded import (  # noqa: E402
+from assignments_graded import (
     answers,
     archive,
     built,
@@ -34,7 +30,7 @@ from assignments_graded import (  # noqa: E402
     points,
     submitted,
 )
-from nbgrader.api import Gradebook  # noqa: E402
+from nbgrader.api import Gradebook
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "dev" / "coursework"))
