@@ -4,13 +4,18 @@ python dev/notebooks.py run [NOTEBOOK ...]
     execute in place, clean, stamp (all of nbs/ when none is named, without the hour of ON_REQUEST)
 python dev/notebooks.py run --quick [NOTEBOOK ...]
     the same, where cells flagged slow keep the outputs they have
+python dev/notebooks.py fold [NOTEBOOK ...]
+    without running anything: cells of nothing but imports open folded in JupyterLab
 python dev/notebooks.py check
     does every saved output belong to the source beside it?
+python dev/notebooks.py stamps
+    which notebook was run with what: library, threads, torch
 python dev/notebooks.py exported
     is the library what the notebooks export?
 """
 
 import argparse
+import ast
 import hashlib
 import json
 import os
@@ -18,7 +23,9 @@ import re
 import sys
 import tempfile
 import time
+from collections import Counter
 from configparser import ConfigParser
+from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
@@ -36,6 +43,11 @@ AT_HAND = (
     "lfw_faces.npz",
     "cifar10_6k.npz",
 )  # the project's own machines have these, so no reader need miss what they show
+FEW_IMPORTS = 4  # lines of imports that need no fold
+STAMP = ("library", "library_source", "threads", "torch")  # beside the hash of a notebook's source
+STAMPS_ARE_REQUIRED = False  # True once all notebooks were run and folded by this script
+UNRUN = re.compile(r"^#\s*\|\s*eval:\s*false", re.M)
+SLOW = re.compile(r"^#\s*\|\s*slow", re.M)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -60,6 +72,64 @@ def source_hash(nb) -> str:
     """Hash the code cells in order: outputs belong to exactly this source."""
     sources = [cell.source for cell in nb.cells if cell.cell_type == "code"]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
+
+
+def folds(cell, path: Path) -> bool:
+    """Say whether a chapter's cell holds nothing but imports, more than a few lines of them.
+
+    Such cells open folded, in JupyterLab and on the site; a how-to shows its imports.
+    """
+    if cell.cell_type != "code" or path.resolve().parent != ROOT / "nbs":
+        return False
+    try:
+        body = ast.parse(cell.source).body
+    except SyntaxError:  # a magic or a shell command
+        return False
+    if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        body = body[1:]  # a room's docstring
+    if not all(isinstance(one, ast.Import | ast.ImportFrom) for one in body):
+        return False
+    lines = [line for line in cell.source.splitlines() if line.strip() and line[0] != "#"]
+    return len(lines) > FEW_IMPORTS
+
+
+def fold(nb, path: Path) -> None:
+    """Fold the cells of imports, and no others."""
+    for cell in nb.cells:
+        if cell.cell_type != "code":
+            continue
+        if folds(cell, path):
+            cell.metadata["jupyter"] = {"source_hidden": True}
+        else:
+            cell.metadata.pop("jupyter", None)
+
+
+def stamp(nb) -> dict:
+    """Say what a notebook was run with: its own source, the library, threads, torch."""
+    sources = sorted((ROOT / LIBRARY).rglob("*.py"))
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    config = ConfigParser()
+    config.read(ROOT / "settings.ini", encoding="utf-8")
+    return {
+        "source": source_hash(nb),
+        "library": config["DEFAULT"]["version"],
+        "library_source": code[:12],
+        "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
+        "torch": version("torch").split("+")[0],
+    }
+
+
+def stamped(nb, before: dict, whole: bool) -> dict:
+    """Give the stamp of a run; where slow cells kept their outputs, also what those were run with.
+
+    `before` is the stamp that the notebook had.
+    """
+    now = stamp(nb)
+    if not whole:
+        of_slow = before.get("slow", {name: before[name] for name in STAMP if name in before})
+        if of_slow:
+            now["slow"] = of_slow
+    return now
 
 
 def tidy(outputs: list) -> list:
@@ -123,15 +193,23 @@ def execute(path: Path, slow: bool = True) -> None:
     try:
         with client.setup_kernel():
             for number, cell in enumerate(nb.cells):
-                skipped = r"^#\s*\|\s*eval:\s*false" if slow else r"^#\s*\|\s*(eval:\s*false|slow)"
-                if cell.cell_type == "code" and not re.search(skipped, cell.source, re.M):
+                if cell.cell_type != "code" or UNRUN.search(cell.source):
+                    continue
+                if slow or not SLOW.search(cell.source):
                     client.execute_cell(cell, number)
                     cell.outputs = tidy(cell.outputs)
     except Exception as error:
         raise RuntimeError(
             f"{os.path.relpath(path)}, cell {number}: the notebook is left as it was.\n{error}"
         ) from error
-    nb.metadata["executed"] = {"source": source_hash(nb)}
+    whole = slow or not any(SLOW.search(c.source) for c in nb.cells if c.cell_type == "code")
+    nb.metadata["executed"] = stamped(nb, nb.metadata.get("executed", {}), whole)
+    write(nb, path)
+
+
+def write(nb, path: Path) -> None:
+    """Save a notebook clean, its imports folded, whole or not at all."""
+    fold(nb, path)
     half = path.with_name(f".{path.name}.half")
     half.write_text(cleaned(nb), encoding="utf-8")
     os.replace(half, path)
@@ -145,6 +223,8 @@ def problems(path: Path) -> list[str]:
         found.append(
             f"its outputs are not of this source: make notebooks NB={os.path.relpath(path, ROOT)}"
         )
+    if STAMPS_ARE_REQUIRED:
+        found += unfinished(nb, path)
     for number, cell in enumerate(nb.cells):
         if any(out.output_type == "error" for out in cell.get("outputs", [])):
             found.append(f"cell {number} is saved with an error")
@@ -164,6 +244,43 @@ def problems(path: Path) -> list[str]:
     return found
 
 
+def unfinished(nb, path: Path) -> list[str]:
+    """Say what a notebook lacks that a run by this script gives."""
+    found = []
+    if lacks := [name for name in STAMP if name not in nb.metadata.get("executed", {})]:
+        found.append(f"its stamp lacks {', '.join(lacks)}: run it again")
+    if any(
+        folds(cell, path) != bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
+        for cell in nb.cells
+        if cell.cell_type == "code"
+    ):
+        found.append("its imports are not folded: python dev/notebooks.py fold")
+    return found
+
+
+def stamps(paths: list[Path]) -> dict[Path, dict]:
+    """Read what each notebook was run with."""
+    return {path: nbformat.read(path, 4).metadata.get("executed", {}) for path in paths}
+
+
+def of_other_threads(paths: list[Path]) -> list[str]:
+    """Name the notebooks whose outputs come from another number of threads than most have."""
+    every = {
+        path: {one["threads"] for one in (stamp, stamp.get("slow", {})) if "threads" in one}
+        for path, stamp in stamps(paths).items()
+    }
+    counted = Counter(threads for found in every.values() for threads in found)
+    if len(counted) < 2:
+        return []
+    usual = counted.most_common(1)[0][0]
+    return [
+        f"{os.path.relpath(path)}: run with {', '.join(map(str, sorted(found - {usual})))} threads,"
+        f" most with {usual}: OMP_NUM_THREADS={usual} and run it again"
+        for path, found in every.items()
+        if found - {usual}
+    ]
+
+
 def differences(library: Path, fresh: Path) -> list[str]:
     """Name the modules that are not byte for byte the same in both folders."""
 
@@ -174,12 +291,26 @@ def differences(library: Path, fresh: Path) -> list[str]:
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
+def run(paths: list[Path], quick: bool, named: bool) -> None:
+    """Run notebooks in place, one after the other, all with one number of threads."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for path in paths:
+        print(os.path.relpath(path), end=" ", flush=True)
+        start = time.time()
+        slow = not quick and (named or path.name not in ON_REQUEST)
+        try:
+            execute(path.resolve(), slow=slow)
+        except RuntimeError as error:
+            sys.exit(f"failed\n{error}")
+        print(f"{time.time() - start:.0f} s", flush=True)
+
+
 def main() -> None:
     """Do what the command line says; end with 1 and the reason when it cannot."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["run", "check", "exported"])
+    parser.add_argument("what", choices=["run", "fold", "check", "stamps", "exported"])
     parser.add_argument("notebooks", nargs="*", type=Path)
     parser.add_argument(
         "--quick", action="store_true", help="cells flagged slow keep the outputs they have"
@@ -190,20 +321,20 @@ def main() -> None:
         sys.exit("no notebooks under nbs/")
 
     if args.what == "run":
+        run(paths, args.quick, named=bool(args.notebooks))
+    elif args.what == "fold":
         for path in paths:
-            print(os.path.relpath(path), end=" ", flush=True)
-            start = time.time()
-            named = bool(args.notebooks) or path.name not in ON_REQUEST
-            try:
-                execute(path.resolve(), slow=named and not args.quick)
-            except RuntimeError as error:
-                sys.exit(f"failed\n{error}")
-            print(f"{time.time() - start:.0f} s", flush=True)
+            write(nbformat.read(path, as_version=4), path)
     elif args.what == "check":
         wrong = [
             f"{os.path.relpath(path)}: {problem}" for path in paths for problem in problems(path)
-        ]
+        ] + of_other_threads(paths)
         sys.exit("\n".join(wrong) if wrong else 0)
+    elif args.what == "stamps":
+        for path, found in stamps(paths).items():
+            known = ", ".join(f"{name} {found[name]}" for name in STAMP if name in found)
+            slow = f"; slow cells: {found['slow']}" if "slow" in found else ""
+            print(f"{os.path.relpath(path)}: {known or 'an older stamp'}{slow}")
     else:
         with tempfile.TemporaryDirectory() as folder:
             changed = differences(ROOT / LIBRARY, export(ROOT, Path(folder)))

@@ -1,6 +1,7 @@
 """The saved notebooks are clean, whole, small, and shown with the outputs of their own source."""
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -63,6 +64,18 @@ def test_nbdev_clean_changes_nothing(tmp_path):
 @each_notebook
 def test_outputs_are_of_this_source_without_errors_and_small(path):
     assert notebooks.problems(path) == []
+
+
+def test_all_saved_outputs_come_from_one_number_of_threads():
+    assert notebooks.of_other_threads(paths) == []
+
+
+def test_results_files_have_a_row_a_line():
+    for path in sorted((NBS / "tutorials" / "reproduced").glob("*.json")):
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text)
+        if isinstance(found, dict) and "rows" in found:
+            assert len(text.splitlines()) <= len(found["rows"]) + 3, path.name
 
 
 @each_chapter
@@ -165,14 +178,39 @@ def test_a_run_saves_outputs_and_a_stamp_that_an_edit_breaks(tmp_path):
     assert "not of this source" in notebooks.problems(path)[0]
 
 
-def test_a_run_without_slow_cells_keeps_their_outputs(tmp_path):
+def test_a_run_without_slow_cells_keeps_their_outputs_and_says_what_made_them(
+    tmp_path, monkeypatch
+):
     path = notebook(tmp_path, "#| slow\nprint('an hour')", "2 + 3")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     notebooks.execute(path)
+    stamp = nbformat.read(path, 4).metadata["executed"]
+    assert set(stamp) == {"source", *notebooks.STAMP} and stamp["threads"] == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebooks.execute(path, slow=False)
     first, second = cells(path)
-    assert [out.text for out in first.outputs] == ["an hour\n"] and second.outputs[0].data[
-        "text/plain"
-    ] == "5"
+    assert first.outputs[0].text == "an hour\n" and second.outputs[0].data["text/plain"] == "5"
+    again = nbformat.read(path, 4).metadata["executed"]
+    assert again["threads"] == 1 and again["slow"]["threads"] == 2
+    (told,) = notebooks.of_other_threads([path])
+    assert "OMP_NUM_THREADS" in told
+    assert notebooks.unfinished(nbformat.read(path, 4), path) == []
+
+
+def test_only_long_imports_of_chapters_are_folded(tmp_path):
+    many = "\n".join(f"import module_{i}" for i in range(6))
+    sources = [f'"A room\'s docstring."\n{many}', many, f"{many}\nx = 1", "import one", "%magic"]
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in sources])
+    notebooks.fold(nb, NBS / "01_records.ipynb")
+    assert [bool(cell.metadata) for cell in nb.cells] == [True, True, False, False, False]
+    notebooks.fold(nb, NBS / "tutorials" / "quickstart.ipynb")
+    assert not any(cell.metadata for cell in nb.cells)
+    notebooks.fold(nb, NBS / "01_records.ipynb")
+    notebooks.write(nb, tmp_path / "kept.ipynb")  # outside nbs/, so nothing is folded
+    assert not any(cell.metadata for cell in nbformat.read(tmp_path / "kept.ipynb", 4).cells)
+    kept = nbformat.v4.new_code_cell(many, metadata={"jupyter": {"source_hidden": True}})
+    clean = notebooks.cleaned(nbformat.v4.new_notebook(cells=[kept]))
+    assert json.loads(clean)["cells"][0]["metadata"] == {"jupyter": {"source_hidden": True}}
 
 
 def test_a_run_that_fails_names_the_cell_and_leaves_the_file(tmp_path):
