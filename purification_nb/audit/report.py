@@ -42,12 +42,14 @@ def _as_json(column: str, value: Any) -> Any:
 
 
 def _results(audit: Audit) -> bytes:
-    "What a results file holds."
+    "What a results file holds: a row a line, so that a change of one row is a change of one line."
     rows = [
         {str(name): _as_json(str(name), value) for name, value in row.items()}
         for row in audit.table.to_dict("records")
     ]
-    return json.dumps({"rows": rows, "run": audit.run}, indent=1, allow_nan=False).encode()
+    lines = [json.dumps(row, separators=(",", ":"), allow_nan=False) for row in rows]
+    run = json.dumps(audit.run, separators=(",", ":"), allow_nan=False)
+    return ('{"rows":[\n' + ",\n".join(lines) + '\n],\n"run":' + run + "}\n").encode()
 
 
 def save_results(
