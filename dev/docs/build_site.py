@@ -23,7 +23,7 @@ import course  # noqa: E402
 import docments  # noqa: E402
 from docments import Comments  # noqa: E402
 from export import rooms_of  # noqa: E402
-from notebooks import reading_order  # noqa: E402
+from notebooks import folds, reading_order  # noqa: E402
 from readme import DIRECTIVE, directives  # noqa: E402
 
 NBS, LIBRARY = ROOT / "nbs", ROOT / "purification_nb"
@@ -32,6 +32,21 @@ CODE = re.compile(
     r"(```.*?```|~~~.*?~~~|\$\$.*?\$\$|``.*?``|`[^`\n]+`|\$[^$\n]+\$|!?\[[^\]]*\]\([^)]*\))", re.S
 )
 
+
+# Tutorials in the order in which readers need them; others follow by name.
+HOW_TO = (
+    "quickstart",
+    "your_pytorch_model",
+    "your_sklearn_model",
+    "scores_only",
+    "a_live_service",
+    "colab",
+    "faces",
+    "reproduce_the_paper",
+)
+PEERS = "peers"  # a page of "More": nothing to be done there
+GAME = HERE / "game.md"
+TO_THE_GAME = "Ten rounds in this browser, with nothing to install: [be the attacker](game.md)."
 
 TEACHERS = re.compile(r"\[([^\]]*)\]\([^)\s]*INSTRUCTOR\.md[^)]*\)")  # holds sample answers
 
@@ -257,8 +272,13 @@ def for_readers(nb, path: Path, names: dict):
             cell.outputs = []
         if says.get("echo") == "false":
             cell.metadata["tags"] = ["remove-input"]
+        elif folds(cell, path):
+            cell.metadata["tags"] = ["hide-input"]
         cells.append(cell)
     nb.cells = cells
+    if path.stem.endswith("_playground") or path == NBS / "index.ipynb":
+        note = nbformat.v4.new_markdown_cell(f":::{{tip}}\n{TO_THE_GAME}\n:::")
+        nb.cells.insert(1, note)
     nb.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     return nb
 
@@ -266,7 +286,7 @@ def for_readers(nb, path: Path, names: dict):
 def titled(path: Path) -> str:
     """Give a line of a table of contents."""
     title = re.search(r"^# (.*)", nbformat.read(path, as_version=4).cells[0].source, re.M)
-    number = path.stem.split("_")[0] if path.name[0].isdigit() else ""
+    number = path.stem.split("_")[0] if path in chapters() else ""
     return (
         f"{number} {title[1] if title else path.stem}".strip()
         + f" <{path.relative_to(NBS).with_suffix('').as_posix()}>"
@@ -295,8 +315,36 @@ def linked_files(nb, path: Path) -> list[str]:
     ]
 
 
+def how_to(every: list[Path]) -> list[Path]:
+    """List the tutorials in the order in which readers need them."""
+
+    def rank(path: Path) -> tuple:
+        known = path.stem in HOW_TO
+        return (HOW_TO.index(path.stem) if known else len(HOW_TO)), path.name
+
+    found = [path for path in every if path.parent.name == "tutorials" and path.stem != PEERS]
+    return sorted(found, key=rank)
+
+
+def sidebar(every: list[Path], linked: list[str]) -> str:
+    """Write the tables of contents: the first page and the game, chapters, tutorials, the rest."""
+    first = [path for path in chapters() if path.name.startswith("00_")]
+    told = [path for path in chapters() if path not in first]
+    tasks = how_to(every)
+    rest = [p for p in every if p not in first + told + tasks and p != NBS / "index.ipynb"]
+    rest.sort(key=lambda path: path.stem == PEERS)
+    parts = {
+        "Start": [*map(titled, first), "game"],
+        "How-to": [*map(titled, tasks)],
+        "Chapters": [*map(titled, told)],
+        "More": [*sorted({one for one in linked if one.endswith(".md")}), *map(titled, rest)],
+        "Reference": [f"api/{room_of(one)}" for one in modules()],
+    }
+    return "\n".join(contents(caption, entries) for caption, entries in parts.items())
+
+
 def write_pages(into: Path) -> None:
-    """Write what Sphinx reads: every notebook, and a page for each module."""
+    """Write what Sphinx reads: every notebook, the game, and a page for each module."""
     names, every = public_names(), reading_order(NBS)
     for path in every:
         page = into / path.relative_to(NBS)
@@ -306,30 +354,14 @@ def write_pages(into: Path) -> None:
             nb = course.for_students(nb)
         nb = for_readers(nb, path, names)
         if path == NBS / "index.ipynb":
-            parts = {
-                "Chapters": [titled(one) for one in chapters()],
-                "How-to": [titled(one) for one in every if one.parent.name == "tutorials"],
-                "More": (
-                    [
-                        titled(one)
-                        for one in every
-                        if one not in chapters() and one.parent.name != "tutorials" and one != path
-                    ]
-                    + sorted(
-                        {target for target in linked_files(nb, path) if target.endswith(".md")}
-                    )
-                ),
-                "Reference": [f"api/{room_of(one)}" for one in modules()],
-            }
-            nb.cells.append(
-                nbformat.v4.new_markdown_cell(
-                    "\n".join(contents(caption, entries) for caption, entries in parts.items())
-                )
-            )
+            nb.cells.append(nbformat.v4.new_markdown_cell(sidebar(every, linked_files(nb, path))))
         nbformat.write(nb, page)
         for target in linked_files(nb, path):
             (page.parent / target).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path.parent / target, page.parent / target)
+    shutil.copy(GAME, into)
+    if (NBS / "images").is_dir():
+        shutil.copytree(NBS / "images", into / "images", dirs_exist_ok=True)
     (into / "api").mkdir()
     chapter_of = {room: path.name for path in chapters() for room in rooms_of(path)}
     for path in modules():

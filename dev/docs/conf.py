@@ -20,12 +20,15 @@ html_math_renderer = (  # browsers draw it themselves, where MathJax would come 
     "mathml"
 )
 nb_execution_mode = "off"  # the outputs are those saved in the notebooks
-myst_enable_extensions = ["dollarmath", "amsmath", "fieldlist"]
+nb_code_prompt_show, nb_code_prompt_hide = "Show the imports", "Hide the imports"  # all it folds
+myst_enable_extensions = ["dollarmath", "amsmath", "fieldlist", "colon_fence", "html_image"]
 myst_heading_anchors = 3
 add_module_names = False
 python_maximum_signature_line_length = 80
 exclude_patterns = ["_build"]
 
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_theme = "sphinx_book_theme"
 html_title = cfg["title"]
 html_favicon = "favicon.svg"
@@ -35,4 +38,6 @@ html_theme_options = {
     "show_toc_level": 2,
     "show_navbar_depth": 1,
     "home_page_in_toc": True,
+    "navbar_persistent": [],  # the sidebar has the search box; on a telephone, the page's own head
 }
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's machine is
