@@ -1,5 +1,5 @@
 // Made by dev/docs/game.py: run it again instead of editing this.
-const GAME = {"made":{"data":"digit_pairs","seed":0,"commit":"4d450e789e","library":"0.1.0","torch":"2.15.0","threads":"1"},
+const GAME = {"made":{"data":"digit_pairs","seed":0,"commit":"31a75efb26","library":"0.1.0","torch":"2.15.0","threads":"1"},
 "modes":{"bare":{"digits":6,"at":0.979213,"threshold":0.664,"label":0.575,"right":[1.0,0.85]},"purified":{"digits":2,"at":0.965,"threshold":0.597,"label":0.581,"right":[0.99,0.829]},"kept":{"digits":2,"at":0.965,"threshold":0.597,"label":0.575,"right":[1.0,0.85]}},
 "records":[
 ["003eg90001dgg40000da6g7009f6d80005g32e6005a0ca0000aggg400006g50000000c50005ga00000000d4002gb000003b25f0005gd8850004cga0001aeggg0",92,[0.999673,92,0.999673,52,0.000164,93,8.3e-05,98,5.7e-05,82,1.9e-05],[1.0,92,1.0],[1.0,92,1.0]],
