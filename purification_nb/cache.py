@@ -31,6 +31,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,14 @@ def package_versions() -> dict[str, str]:
     }
 
 
+@lru_cache(maxsize=8)
+def _source_hash(
+    files: tuple[tuple[str, Path, int, int], ...],  # room, its file, when it was written, size
+) -> str:
+    "A hash of what stands in the files; they are read again only where one was written."
+    return fingerprint({room: path.read_text() for room, path, *_ in files})
+
+
 def library_version(
     without: tuple[str, ...] = NO_RESULT,  # rooms, and folders of rooms, to pass over
 ) -> str:  # 64 hex digits
@@ -166,12 +175,11 @@ def library_version(
         for path in sorted(folder.rglob("*.py"))
     }
     passed_over = tuple(f"{room}." for room in without)
-    sources = {
-        room: path.read_text()
-        for room, path in rooms.items()
-        if not f"{room}.".startswith(passed_over)
+    written = {
+        room: path.stat() for room, path in rooms.items() if not f"{room}.".startswith(passed_over)
     }
-    return fingerprint(package_versions(), sources)
+    files = ((room, rooms[room], at.st_mtime_ns, at.st_size) for room, at in written.items())
+    return fingerprint(package_versions(), _source_hash(tuple(files)))
 
 
 # %% ../nbs/22_cache.ipynb #0d751408

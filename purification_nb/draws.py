@@ -9,7 +9,7 @@ __all__ = ["own_generator", "Draws"]
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 # %% ../nbs/21_training.ipynb #0c280271
+@cache
 def _is_drawing(operation: Any) -> bool:
     "Whether an operation of torch draws at random."
     return torch.Tag.nondeterministic_seeded in operation.tags
@@ -66,6 +67,11 @@ class _OwnDraws(TorchDispatchMode):
         super().__init__()
         self.draws = draws
         self.found = False  # whether anything was drawn so
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        "No: for that torch would import its compiler, two seconds in every process."
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}

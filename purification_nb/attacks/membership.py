@@ -372,30 +372,47 @@ class BoostedTrees(Attack):
 
 
 # %% ../../nbs/04_membership.ipynb #8917728e
-def _distances_to_one_label(asked, unsure, known):
-    "As `_distances_to_known`, among answers with one and the same predicted label."
-    logs = [np.log(np.clip(scores, 1e-12, 1)) for scores in (asked, known)]
-    far = cdist(*logs) / np.sqrt(asked.shape[1])
-    known_unsure = _clipped_log(1 - known.max(1))
-    nearest_median_surest = np.c_[far.min(1), np.median(far, 1), far[:, known_unsure.argmin()]]
-    matches = (cdist(asked, known, "chebyshev") < 1e-9).sum(1)
-    surer, as_sure = known_unsure < unsure[:, None], known_unsure == unsure[:, None]
-    return np.c_[np.log(nearest_median_surest + 1e-9), matches, (surer + 0.5 * as_sure).mean(1)]
+class _Answers:
+    "Score vectors as distances are taken between them, with the rows of each predicted label."
+
+    def __init__(self, scores: np.ndarray):
+        self.scores = scores
+        self.logs = np.log(np.clip(scores, 1e-12, 1))
+        self.unsure = _clipped_log(1 - scores.max(1))
+        labels = scores.argmax(1)
+        self.rows = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
 
 
-def _distances_to_known(asked: Scored, known: Scored) -> np.ndarray:
+def _distances_of_one_label(asked, rows, known, others, counts):
+    "(n, 5) as `_distances_to_known`, from some answers to others, where `counts` says so."
+    far = cdist(asked.logs[rows], known.logs[others]) / np.sqrt(asked.logs.shape[1])
+    far[~counts] = np.inf
+    each, count, in_order = np.arange(len(rows)), counts.sum(1), np.sort(far, 1)
+    unsure, known_unsure = asked.unsure[rows][:, None], known.unsure[others]
+    same = cdist(asked.scores[rows], known.scores[others], "chebyshev") < 1e-9
+    nearest, surest = in_order[:, 0], np.where(counts, known_unsure, np.inf).argmin(1)
+    median = (in_order[each, (count - 1) // 2] + in_order[each, count // 2]) / 2
+    rank = (counts * ((known_unsure < unsure) + 0.5 * (known_unsure == unsure))).sum(1) / count
+    distances = np.stack([nearest, median, far[each, surest]])
+    return np.stack([*np.log(distances + 1e-9), (same & counts).sum(1), rank], 1)
+
+
+def _distances_to_known(asked: _Answers, known: _Answers, folds=None) -> np.ndarray:
     """(n, 5) distances from each answer to the known ones with the same predicted label.
 
-    Nearest, median and surest known answer, exact matches, rank by sureness.
+    Nearest, median and surest known answer, exact matches, rank by sureness. With `folds`, one
+    number for each answer on either side, those of the answer's own fold do not count.
     """
-    labels, known_labels = asked.scores.argmax(1), known.scores.argmax(1)
-    unsure = _clipped_log(1 - asked.scores.max(1))
-    columns = np.tile([3.0, 3.0, 3.0, 0.0, 0.5], (len(asked), 1))
-    for label in np.intersect1d(labels, known_labels):
-        rows = np.flatnonzero(labels == label)
-        columns[rows] = _distances_to_one_label(
-            asked.scores[rows], unsure[rows], known.scores[known_labels == label]
-        )
+    columns = np.tile([3.0, 3.0, 3.0, 0.0, 0.5], (len(asked.scores), 1))
+    for label in asked.rows.keys() & known.rows.keys():
+        rows, others = asked.rows[label], known.rows[label]
+        counts = np.ones((len(rows), len(others)), bool)
+        if folds is not None:
+            counts = folds[0][rows][:, None] != folds[1][others]
+            some = counts.any(1)
+            rows, counts = rows[some], counts[some]
+        if len(rows):
+            columns[rows] = _distances_of_one_label(asked, rows, known, others, counts)
     return columns
 
 
@@ -411,40 +428,36 @@ class Neighbours(Attack):
         "64 randomised trees on distances to known answers of the same predicted label",
     )
 
-    def _features(self, asked, members, nonmembers):
+    def _features(self, scored, folds=None):
         "(n, 13): right or wrong, confidence and sureness, then distances to either side."
-        own = np.c_[
-            asked.scores.argmax(1) == asked.y,
-            confidence(asked.scores, asked.y),
-            _clipped_log(1 - asked.scores.max(1)),
+        asked, right = _Answers(scored.scores), scored.scores.argmax(1) == scored.y
+        own = [right, confidence(scored.scores, scored.y), asked.unsure]
+        far = [
+            _distances_to_known(asked, known, None if folds is None else (folds[0], folds[1][side]))
+            for side, known in enumerate(self.known_)
         ]
-        to_members = _distances_to_known(asked, members)
-        return np.c_[own, to_members, _distances_to_known(asked, nonmembers)]
+        return np.concatenate([np.stack(own, 1), *far], 1)
 
     def learn(self, knowledge: Knowledge) -> None:
         "Grow the forest on features made with a fifth of the known records left out in turn."
         rng = np.random.default_rng(knowledge.seed)
-        self.known_ = knowledge.known_records()
-        folds = [
-            np.argsort(np.lexsort((rng.random(len(part)), part.y))) % 5 for part in self.known_
-        ]
-        features, is_member = [], []
-        for out in range(5):
-            kept = [part[fold != out] for part, fold in zip(self.known_, folds, strict=True)]
-            for truth, part, fold in zip((1, 0), self.known_, folds, strict=True):
-                if not (fold == out).any():
-                    continue
-                features.append(self._features(part[fold == out], *kept))
-                is_member.append(np.full(len(features[-1]), truth))
+        parts = knowledge.known_records()
+        self.known_ = [_Answers(part.scores) for part in parts]
+        folds = [np.argsort(np.lexsort((rng.random(len(part)), part.y))) % 5 for part in parts]
+        features = np.concatenate(
+            [self._features(part, (own, folds)) for part, own in zip(parts, folds, strict=True)]
+        )
+        is_member = np.repeat([1, 0], [len(part) for part in parts])
+        order = np.lexsort((1 - is_member, np.concatenate(folds)))  # fold by fold
         self.forest_ = ExtraTreesClassifier(
             64, min_samples_leaf=10, class_weight="balanced", random_state=knowledge.seed
         )
-        self.forest_.fit(np.concatenate(features), np.concatenate(is_member))
+        self.forest_.fit(features[order], is_member[order])
         self.threshold_ = 0.5
 
     def score(self, scored: Scored) -> np.ndarray:
         "The forest's probability of a member."
-        return self.forest_.predict_proba(self._features(scored, *self.known_))[:, 1]
+        return self.forest_.predict_proba(self._features(scored))[:, 1]
 
 
 # %% ../../nbs/04_membership.ipynb #4a1e893c
