@@ -76,7 +76,7 @@ class _PlainAdam(torch.optim.Adam):
         return [state["exp_avg"], state["exp_avg_sq"], largest, state["step"]]
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override] # closures go to torch
         "Move every parameter that has a gradient; elsewhere than on a CPU, as torch does it."
         if any(one.device.type != "cpu" for group in self.param_groups for one in group["params"]):
             super().step(closure)

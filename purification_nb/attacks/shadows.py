@@ -26,7 +26,7 @@ from ..repeats import row_names
 from ..scale import scale
 from ..service import Predictor, Recipe, bind_target, made_by, undefended
 from ..tables import as_array, row_bytes, rows_of
-from .membership import log_features
+from .membership import log_confidence
 
 
 # %% ../../nbs/11_shadows.ipynb #466cf5d8
@@ -106,8 +106,8 @@ def log_odds(
     np.ndarray
         (n,) log p - log(1 - p) of the true class, within -69 and 69
     """
-    features = log_features(scores, y)
-    return features[:, -2] - features[:, -1]
+    inside, outside = log_confidence(scores, y).T
+    return inside - outside
 
 
 # %% ../../nbs/11_shadows.ipynb #40845a8b
@@ -213,13 +213,43 @@ class Shadows:
         progress : str | None
             title of a progress bar
         """
-        calls = (
+        return _stored_or_made(
+            self.targets_,
+            target,
+            lambda: run_parallel(self.training_calls(target), self.jobs, progress),
+        )
+
+    def training_calls(
+        self,
+        target: Callable[[Records, Records, int], Predictor],  # as in a `Recipe`
+    ) -> list[tuple]:
+        """What `run_parallel` calls to train bare shadow models; `add_targets` takes the answers.
+
+        Parameters
+        ----------
+        target : Callable[[Records, Records, int], Predictor]
+            as in a `Recipe`
+        """
+        return [
             (made_by, target, self.candidates[rows], self.reference, _shadow_seed(self.seed, i))
             for i, rows in enumerate(self.inside)
-        )
-        return _stored_or_made(
-            self.targets_, target, lambda: run_parallel(calls, self.jobs, progress)
-        )
+        ]
+
+    def add_targets(
+        self,
+        target: Callable[[Records, Records, int], Predictor],  # as in a `Recipe`
+        models: list[Predictor],  # what `training_calls` gave
+    ) -> None:
+        """Remember bare shadow models that were trained elsewhere.
+
+        Parameters
+        ----------
+        target : Callable[[Records, Records, int], Predictor]
+            as in a `Recipe`
+        models : list[Predictor]
+            what `training_calls` gave
+        """
+        self.targets_.append((target, models))
 
     def services(
         self,
