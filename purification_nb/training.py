@@ -43,72 +43,12 @@ from .cache import (
 from .checkpoints import Checkpoint, Progress
 from .draws import Draws
 from .graphs import RecordedStep
+from .optimiser import PlainAdam
 from .records import InputError
 from .scale import scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-
-# %% ../nbs/21_training.ipynb #debf52a7
-class _PlainAdam(torch.optim.Adam):
-    "torch's fused Adam on a CPU: the same numbers, without hooks and torch's compiler around it."
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        "As torch, without importing its compiler."
-        add = torch.optim.Optimizer.add_param_group
-        getattr(add, "__wrapped__", add)(self, param_group)
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        "Forget all gradients."
-        for group in self.param_groups:
-            for one in group["params"]:
-                one.grad = None
-
-    def _moments(self, one: torch.Tensor, with_largest: bool) -> list[torch.Tensor]:
-        "What Adam remembers of a parameter: both means, the largest of the second, steps."
-        state = self.state[one]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32)
-            names = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * with_largest
-            state |= {name: torch.zeros_like(one) for name in names}
-        largest = state["max_exp_avg_sq"] if with_largest else state["step"]
-        return [state["exp_avg"], state["exp_avg_sq"], largest, state["step"]]
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override] # closures go to torch
-        "Move every parameter that has a gradient; elsewhere than on a CPU, as torch does it."
-        if any(one.device.type != "cpu" for group in self.param_groups for one in group["params"]):
-            super().step(closure)
-            return
-        for group in self.param_groups:
-            moved = [one for one in group["params"] if one.grad is not None]
-            if not moved:
-                continue
-            largest = group["amsgrad"]
-            of_each = [self._moments(one, largest) for one in moved]
-            first, second, most, steps = (list(one) for one in zip(*of_each, strict=True))
-            torch._foreach_add_(steps, 1)
-            torch._fused_adam_(
-                moved,
-                [one.grad for one in moved],
-                first,
-                second,
-                most if largest else [],
-                steps,
-                lr=group["lr"],
-                beta1=group["betas"][0],
-                beta2=group["betas"][1],
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-                amsgrad=largest,
-                maximize=group["maximize"],
-                grad_scale=None,
-                found_inf=None,
-            )
-
-    step.hooked = True  # type: ignore[attr-defined] # torch wraps what lacks this mark
-
 
 # %% ../nbs/21_training.ipynb #7c9fef9d
 # Called with one tensor an array; updates, and returns each loss of the batch by its name.
@@ -131,7 +71,7 @@ def adam(
     settings : Any
         betas, weight_decay, amsgrad: as torch.optim.Adam
     """
-    kind = torch.optim.Adam if torch.cuda.is_available() else _PlainAdam
+    kind = torch.optim.Adam if torch.cuda.is_available() else PlainAdam
     return kind(network.parameters(), lr=rate, fused=True, **settings)
 
 

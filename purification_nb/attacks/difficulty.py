@@ -118,7 +118,7 @@ class DifficultyModels:
         cls,
         d2: Records,  # records like those in question, none of which is among them
         target: Any,  # (d1, d2, seed) -> Predictor; a `Trained` one has stand-ins fitted
-        count: int = 5,  # how many
+        count: int = 3,  # how many
         seed: int = 0,  # of initial weights and shuffling, apart from any target's or shadow's
         jobs: int | None = None,  # how many at once; as many as there are cores when absent
         progress: str | None = None,  # title of a progress bar
@@ -152,7 +152,7 @@ class DifficultyModels:
     def training_calls(
         d2: Records,  # as `trained_on`
         target: Any,  # likewise
-        count: int = 5,  # how many
+        count: int = 3,  # how many
         seed: int = 0,  # likewise
     ) -> list[tuple]:
         """What `run_parallel` calls to train them; stand-ins are fitted in one call.

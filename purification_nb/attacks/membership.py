@@ -23,7 +23,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from scipy.spatial.distance import cdist
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from torch import nn
 from torch.nn import functional as F
@@ -35,6 +34,7 @@ from ..records import Scored
 from ..scale import scale
 from ..scores import confidence, normalised_entropy
 from ..training import adam, fit, minimise, seeded
+from .distances import Answers, clipped_log, distances_to_known
 
 
 # %% ../../nbs/04_membership.ipynb #e3eab8dd
@@ -58,11 +58,6 @@ class LabelAttack(Attack):
 
 
 # %% ../../nbs/04_membership.ipynb #02ec0561
-def _clipped_log(value):
-    "The logarithm, cut off at 1e-30."
-    return np.log(np.clip(value, 1e-30, 1))
-
-
 def modified_entropy(
     scores: np.ndarray,  # (n, k)
     y: np.ndarray,  # (n,) true labels
@@ -84,7 +79,7 @@ def modified_entropy(
     p = confidence(scores, y)
     others = np.array(scores, np.float64)
     np.put_along_axis(others, np.asarray(y)[:, None], 0, 1)
-    return -(1 - p) * _clipped_log(p) - (others * _clipped_log(1 - others)).sum(1)
+    return -(1 - p) * clipped_log(p) - (others * clipped_log(1 - others)).sum(1)
 
 
 # %% ../../nbs/04_membership.ipynb #7aa98c68
@@ -175,7 +170,7 @@ def log_confidence(
     """
     others = np.array(scores, np.float64)
     np.put_along_axis(others, np.asarray(y)[:, None], 0, 1)
-    return _clipped_log(np.stack([confidence(scores, y), others.sum(1)], 1))
+    return clipped_log(np.stack([confidence(scores, y), others.sum(1)], 1))
 
 
 def log_features(
@@ -196,7 +191,7 @@ def log_features(
     np.ndarray
         (n, k + 2) log-scores, then `log_confidence`
     """
-    return np.concatenate([_clipped_log(scores), log_confidence(scores, y)], 1)
+    return np.concatenate([clipped_log(scores), log_confidence(scores, y)], 1)
 
 
 # %% ../../nbs/04_membership.ipynb #00ac5350
@@ -368,7 +363,7 @@ class BoostedTrees(Attack):
         top = np.sort(scored.scores, 1)[:, ::-1][:, :5]
         return np.c_[
             log_confidence(scored.scores, scored.y),
-            _clipped_log(top),
+            clipped_log(top),
             normalised_entropy(scored.scores),
             modified_entropy(scored.scores, scored.y),
             scored.scores.argmax(1) == scored.y,
@@ -393,51 +388,6 @@ class BoostedTrees(Attack):
         return self.trees_.predict_proba(self.features(scored))[:, 1]
 
 
-# %% ../../nbs/04_membership.ipynb #8917728e
-class _Answers:
-    "Score vectors as distances are taken between them, with the rows of each predicted label."
-
-    def __init__(self, scores: np.ndarray):
-        self.scores = scores
-        self.logs = np.log(np.clip(scores, 1e-12, 1))
-        self.unsure = _clipped_log(1 - scores.max(1))
-        labels = scores.argmax(1)
-        self.rows = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
-
-
-def _distances_of_one_label(asked, rows, known, others, counts):
-    "(n, 5) as `_distances_to_known`, from some answers to others, where `counts` says so."
-    far = cdist(asked.logs[rows], known.logs[others]) / np.sqrt(asked.logs.shape[1])
-    far[~counts] = np.inf
-    each, count, in_order = np.arange(len(rows)), counts.sum(1), np.sort(far, 1)
-    unsure, known_unsure = asked.unsure[rows][:, None], known.unsure[others]
-    same = cdist(asked.scores[rows], known.scores[others], "chebyshev") < 1e-9
-    nearest, surest = in_order[:, 0], np.where(counts, known_unsure, np.inf).argmin(1)
-    median = (in_order[each, (count - 1) // 2] + in_order[each, count // 2]) / 2
-    rank = (counts * ((known_unsure < unsure) + 0.5 * (known_unsure == unsure))).sum(1) / count
-    distances = np.stack([nearest, median, far[each, surest]])
-    return np.stack([*np.log(distances + 1e-9), (same & counts).sum(1), rank], 1)
-
-
-def _distances_to_known(asked: _Answers, known: _Answers, folds=None) -> np.ndarray:
-    """(n, 5) distances from each answer to the known ones with the same predicted label.
-
-    Nearest, median and surest known answer, exact matches, rank by sureness. With `folds`, one
-    number for each answer on either side, those of the answer's own fold do not count.
-    """
-    columns = np.tile([3.0, 3.0, 3.0, 0.0, 0.5], (len(asked.scores), 1))
-    for label in asked.rows.keys() & known.rows.keys():
-        rows, others = asked.rows[label], known.rows[label]
-        counts = np.ones((len(rows), len(others)), bool)
-        if folds is not None:
-            counts = folds[0][rows][:, None] != folds[1][others]
-            some = counts.any(1)
-            rows, counts = rows[some], counts[some]
-        if len(rows):
-            columns[rows] = _distances_of_one_label(asked, rows, known, others, counts)
-    return columns
-
-
 # %% ../../nbs/04_membership.ipynb #26986243
 class Neighbours(Attack):
     "A forest on how close a score vector is to known answers with the same predicted label (ours)."
@@ -452,10 +402,10 @@ class Neighbours(Attack):
 
     def _features(self, scored, folds=None):
         "(n, 13): right or wrong, confidence and sureness, then distances to either side."
-        asked, right = _Answers(scored.scores), scored.scores.argmax(1) == scored.y
+        asked, right = Answers(scored.scores), scored.scores.argmax(1) == scored.y
         own = [right, confidence(scored.scores, scored.y), asked.unsure]
         far = [
-            _distances_to_known(asked, known, None if folds is None else (folds[0], folds[1][side]))
+            distances_to_known(asked, known, None if folds is None else (folds[0], folds[1][side]))
             for side, known in enumerate(self.known_)
         ]
         return np.concatenate([np.stack(own, 1), *far], 1)
@@ -464,7 +414,7 @@ class Neighbours(Attack):
         "Grow the forest on features made with a fifth of the known records left out in turn."
         rng = np.random.default_rng(knowledge.seed)
         parts = knowledge.known_records()
-        self.known_ = [_Answers(part.scores) for part in parts]
+        self.known_ = [Answers(part.scores) for part in parts]
         folds = [np.argsort(np.lexsort((rng.random(len(part)), part.y))) % 5 for part in parts]
         features = np.concatenate(
             [self._features(part, (own, folds)) for part, own in zip(parts, folds, strict=True)]

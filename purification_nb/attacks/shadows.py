@@ -7,6 +7,8 @@ __all__ = [
     "draw_halves",
     "log_odds",
     "Shadows",
+    "shadow_calls",
+    "add_targets",
     "shadow_log_odds",
     "shadows_of",
     "normal_per_record",
@@ -216,40 +218,8 @@ class Shadows:
         return _stored_or_made(
             self.targets_,
             target,
-            lambda: run_parallel(self.training_calls(target), self.jobs, progress),
+            lambda: run_parallel(shadow_calls(self, target), self.jobs, progress),
         )
-
-    def training_calls(
-        self,
-        target: Callable[[Records, Records, int], Predictor],  # as in a `Recipe`
-    ) -> list[tuple]:
-        """What `run_parallel` calls to train bare shadow models; `add_targets` takes the answers.
-
-        Parameters
-        ----------
-        target : Callable[[Records, Records, int], Predictor]
-            as in a `Recipe`
-        """
-        return [
-            (made_by, target, self.candidates[rows], self.reference, _shadow_seed(self.seed, i))
-            for i, rows in enumerate(self.inside)
-        ]
-
-    def add_targets(
-        self,
-        target: Callable[[Records, Records, int], Predictor],  # as in a `Recipe`
-        models: list[Predictor],  # what `training_calls` gave
-    ) -> None:
-        """Remember bare shadow models that were trained elsewhere.
-
-        Parameters
-        ----------
-        target : Callable[[Records, Records, int], Predictor]
-            as in a `Recipe`
-        models : list[Predictor]
-            what `training_calls` gave
-        """
-        self.targets_.append((target, models))
 
     def services(
         self,
@@ -298,6 +268,47 @@ class Shadows:
         return _stored_or_made(
             self.log_odds_, recipe, lambda: _log_odds_of_each(self.services(recipe), x, y)
         )
+
+
+# %% ../../nbs/11_shadows.ipynb #e3c50a51
+def shadow_calls(
+    shadows: Shadows,
+    target: Callable[[Records, Records, int], Predictor],  # as in a `Recipe`
+) -> list[tuple]:
+    """What `run_parallel` calls to train bare shadow models; `add_targets` takes the answers.
+
+    Parameters
+    ----------
+    target : Callable[[Records, Records, int], Predictor]
+        as in a `Recipe`
+    """
+    return [
+        (
+            made_by,
+            target,
+            shadows.candidates[rows],
+            shadows.reference,
+            _shadow_seed(shadows.seed, i),
+        )
+        for i, rows in enumerate(shadows.inside)
+    ]
+
+
+def add_targets(
+    shadows: Shadows,
+    target: Callable[[Records, Records, int], Predictor],  # as in a `Recipe`
+    models: list[Predictor],  # what `shadow_calls` gave
+) -> None:
+    """Remember bare shadow models that were trained elsewhere.
+
+    Parameters
+    ----------
+    target : Callable[[Records, Records, int], Predictor]
+        as in a `Recipe`
+    models : list[Predictor]
+        what `shadow_calls` gave
+    """
+    shadows.targets_.append((target, models))
 
 
 # %% ../../nbs/11_shadows.ipynb #d9e25d77

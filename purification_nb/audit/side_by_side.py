@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..adversary import knowledge_of
 from ..attacks.catalogue import ATTACKS
 from ..attacks.difficulty import DifficultyModels
-from ..attacks.shadows import Shadows
+from ..attacks.shadows import Shadows, add_targets, shadow_calls
 from ..cache import each_in_parallel, one_thread
 from ..records import join
 from ..service import Recipe
@@ -51,7 +51,7 @@ def _training_calls(plan: AuditPlan, shadows: Shadows | None, i: int) -> tuple[l
     return (
         [(measure_references, split, plan.bare, seed, "inversion" in plan.attacks)],
         [(_returned_or_raised, *call) for call in difficulty],
-        [] if shadows is None else shadows.training_calls(plan.bare),
+        [] if shadows is None else shadow_calls(shadows, plan.bare),
     )
 
 
@@ -116,7 +116,7 @@ def trained_models(
                 tell(first_figures(plan, references))
             difficulty, targets = ([next(made) for _ in kind] for kind in calls[i][1:])
             if shadows is not None:
-                shadows.add_targets(plan.bare, targets)
+                add_targets(shadows, plan.bare, targets)
             found.append(_with_floors(plan, i, references, difficulty, shadows))
         assert next(made, None) is None  # the bar has come to its end
     return found
