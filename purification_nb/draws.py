@@ -119,6 +119,15 @@ def _answer_looked_at(draws: "Draws", forward: Callable[..., Any], *inputs: Any)
         return forward(*inputs)
 
 
+def _answer_of_dropout(draws: "Draws", layer: nn.Dropout, forward: Callable, x: Any) -> Any:
+    "The same of nn.Dropout: on a CPU, where it is plain what it draws, without looking on."
+    plain = layer.training and not layer.inplace and 0 < layer.p < 1 and x.device.type == "cpu"
+    if not plain:
+        return _answer_looked_at(draws, forward, x)
+    stay = torch.empty_like(x).bernoulli_(1 - layer.p, generator=draws.on("cpu"))
+    return x * stay.div_(1 - layer.p)
+
+
 # %% ../nbs/21_training.ipynb #f07bbcdf
 class Draws:
     "The random numbers of one run: a generator for each device, all of one seed."
@@ -176,7 +185,10 @@ class Draws:
         ]
         token = _RUNNING.set(self)
         for layer in layers:
-            vars(layer)["forward"] = partial(_answer_looked_at, self, layer.forward)
+            answer = partial(_answer_looked_at, self, layer.forward)
+            if type(layer) is nn.Dropout:
+                answer = partial(_answer_of_dropout, self, layer, layer.forward)
+            vars(layer)["forward"] = answer
         try:
             yield
         finally:
