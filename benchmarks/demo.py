@@ -94,7 +94,8 @@ def main():
             ratios = [one["here"][measure] / one[asked.against][measure] for one in rounds]
             line += f", ratio {statistics.median(ratios):.2f}"
         print(f"{measure}: {line}", flush=True)
-    print(json.dumps(rounds))
+    report = {"load_average": os.getloadavg(), "seeds": asked.seeds, "rounds": rounds}
+    Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
