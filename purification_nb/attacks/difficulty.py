@@ -118,7 +118,7 @@ class DifficultyModels:
         cls,
         d2: Records,  # records like those in question, none of which is among them
         target: Any,  # (d1, d2, seed) -> Predictor; a `Trained` one has stand-ins fitted
-        count: int = 3,  # how many
+        count: int | None = None,  # how many; 3 when absent, 5 where they are stand-ins
         seed: int = 0,  # of initial weights and shuffling, apart from any target's or shadow's
         jobs: int | None = None,  # how many at once; as many as there are cores when absent
         progress: str | None = None,  # title of a progress bar
@@ -133,8 +133,8 @@ class DifficultyModels:
             records like those in question, none of which is among them
         target : Any
             (d1, d2, seed) -> Predictor; a `Trained` one has stand-ins fitted
-        count : int
-            how many
+        count : int | None
+            how many; 3 when absent, 5 where they are stand-ins
         seed : int
             of initial weights and shuffling, apart from any target's or shadow's
         jobs : int | None
@@ -152,7 +152,7 @@ class DifficultyModels:
     def training_calls(
         d2: Records,  # as `trained_on`
         target: Any,  # likewise
-        count: int = 3,  # how many
+        count: int | None = None,  # likewise
         seed: int = 0,  # likewise
     ) -> list[tuple]:
         """What `run_parallel` calls to train them; stand-ins are fitted in one call.
@@ -163,14 +163,14 @@ class DifficultyModels:
             as `trained_on`
         target : Any
             likewise
-        count : int
-            how many
+        count : int | None
+            likewise
         seed : int
             likewise
         """
         if isinstance(target, Trained):
-            return [(_stand_ins, d2, count, seed)]
-        return [(made_by, target, d2, d2, _difficulty_seed(seed, i)) for i in range(count)]
+            return [(_stand_ins, d2, count or 5, seed)]
+        return [(made_by, target, d2, d2, _difficulty_seed(seed, i)) for i in range(count or 3)]
 
     @classmethod
     def of(
