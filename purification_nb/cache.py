@@ -19,6 +19,7 @@ __all__ = [
     "all_or_nothing",
     "is_all_or_nothing",
     "one_thread",
+    "each_in_parallel",
     "run_parallel",
 ]
 
@@ -28,9 +29,10 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,14 @@ def package_versions() -> dict[str, str]:
     }
 
 
+@lru_cache(maxsize=8)
+def _source_hash(
+    files: tuple[tuple[str, Path, int, int], ...],  # room, its file, when it was written, size
+) -> str:
+    "A hash of what stands in the files; they are read again only where one was written."
+    return fingerprint({room: path.read_text() for room, path, *_ in files})
+
+
 def library_version(
     without: tuple[str, ...] = NO_RESULT,  # rooms, and folders of rooms, to pass over
 ) -> str:  # 64 hex digits
@@ -166,12 +176,11 @@ def library_version(
         for path in sorted(folder.rglob("*.py"))
     }
     passed_over = tuple(f"{room}." for room in without)
-    sources = {
-        room: path.read_text()
-        for room, path in rooms.items()
-        if not f"{room}.".startswith(passed_over)
+    written = {
+        room: path.stat() for room, path in rooms.items() if not f"{room}.".startswith(passed_over)
     }
-    return fingerprint(package_versions(), sources)
+    files = ((room, rooms[room], at.st_mtime_ns, at.st_size) for room, at in written.items())
+    return fingerprint(package_versions(), _source_hash(tuple(files)))
 
 
 # %% ../nbs/22_cache.ipynb #0d751408
@@ -384,6 +393,35 @@ def _worker_count(jobs: int | None) -> int | None:
 
 
 # %% ../nbs/22_cache.ipynb #dc89eb33
+def each_in_parallel(
+    calls: Iterable[tuple[Callable | Any, ...]],  # tuples: a function and its arguments
+    jobs: int | None = None,  # how many at once; as many as there are cores when absent
+    progress: str | None = None,  # a title; given, a progress bar is shown
+) -> Generator[Any, None, None]:  # what they returned, in order, each as soon as it is there
+    """As `run_parallel`, one result after the other, while later calls still run.
+
+    Parameters
+    ----------
+    calls : Iterable[tuple[Callable | Any, ...]]
+        tuples: a function and its arguments
+    jobs : int | None
+        how many at once; as many as there are cores when absent
+    progress : str | None
+        a title; given, a progress bar is shown
+
+    Returns
+    -------
+    Generator[Any, None, None]
+        what they returned, in order, each as soon as it is there
+    """
+    calls = list(calls)
+    results = joblib.Parallel(_worker_count(jobs), return_as="generator")(
+        joblib.delayed(_call_with_one_thread)(*call) for call in calls
+    )
+    hidden = progress is None
+    yield from tqdm(results, total=len(calls), desc=progress, disable=hidden, leave=False)
+
+
 def run_parallel(
     calls: Iterable[tuple[Callable | Any, ...]],  # tuples: a function and its arguments
     jobs: int | None = None,  # how many at once; as many as there are cores when absent
@@ -405,10 +443,4 @@ def run_parallel(
     list
         what they returned, in order
     """
-    calls = list(calls)
-    results = joblib.Parallel(_worker_count(jobs), return_as="generator")(
-        joblib.delayed(_call_with_one_thread)(*call) for call in calls
-    )
-    return list(
-        tqdm(results, total=len(calls), desc=progress, disable=progress is None, leave=False)
-    )
+    return list(each_in_parallel(calls, jobs, progress))

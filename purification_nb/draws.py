@@ -9,7 +9,7 @@ __all__ = ["own_generator", "Draws"]
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 # %% ../nbs/21_training.ipynb #0c280271
+@cache
 def _is_drawing(operation: Any) -> bool:
     "Whether an operation of torch draws at random."
     return torch.Tag.nondeterministic_seeded in operation.tags
@@ -67,6 +68,11 @@ class _OwnDraws(TorchDispatchMode):
         self.draws = draws
         self.found = False  # whether anything was drawn so
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        "No: for that torch would import its compiler, two seconds in every process."
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
         if not _is_drawing(func):
@@ -111,6 +117,15 @@ def _answer_looked_at(draws: "Draws", forward: Callable[..., Any], *inputs: Any)
     "What a layer answers, drawn from these draws."
     with draws.everything():
         return forward(*inputs)
+
+
+def _answer_of_dropout(draws: "Draws", layer: nn.Dropout, forward: Callable, x: Any) -> Any:
+    "The same of nn.Dropout: on a CPU, where it is plain what it draws, without looking on."
+    plain = layer.training and not layer.inplace and 0 < layer.p < 1 and x.device.type == "cpu"
+    if not plain:
+        return _answer_looked_at(draws, forward, x)
+    stay = torch.empty_like(x).bernoulli_(1 - layer.p, generator=draws.on("cpu"))
+    return x * stay.div_(1 - layer.p)
 
 
 # %% ../nbs/21_training.ipynb #f07bbcdf
@@ -170,7 +185,10 @@ class Draws:
         ]
         token = _RUNNING.set(self)
         for layer in layers:
-            vars(layer)["forward"] = partial(_answer_looked_at, self, layer.forward)
+            answer = partial(_answer_looked_at, self, layer.forward)
+            if type(layer) is nn.Dropout:
+                answer = partial(_answer_of_dropout, self, layer, layer.forward)
+            vars(layer)["forward"] = answer
         try:
             yield
         finally:

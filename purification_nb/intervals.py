@@ -94,6 +94,15 @@ def _counts(names: bytes, rounds: int) -> np.ndarray:
     return np.stack(drawn, 1).astype(float)
 
 
+@lru_cache(maxsize=8)  # the sets of an audit's cell, over and over
+def _weights(origins: bytes, shape: tuple[int, ...], rounds: int) -> np.ndarray:
+    "(rounds, n) as `resampling_weights`, not to be written to."
+    ids, place = np.unique(np.frombuffer(origins, np.uint64), return_inverse=True)
+    weights = _counts(ids.tobytes(), rounds)[:, place.reshape(shape)].prod(2)
+    weights.setflags(write=False)
+    return weights
+
+
 def resampling_weights(
     origins: np.ndarray,  # (n, g) as `origins_of` gives them
     rounds: int = ROUNDS,  # how many resamplings
@@ -115,9 +124,8 @@ def resampling_weights(
     np.ndarray
         (rounds, n) how often each record counts
     """
-    ids, place = np.unique(origins, return_inverse=True)
-    counts = _counts(ids.tobytes(), rounds)
-    return counts[:, place.reshape(origins.shape)].prod(2)
+    origins = np.asarray(origins, np.uint64)
+    return _weights(origins.tobytes(), origins.shape, rounds)
 
 
 # %% ../nbs/10_evaluation.ipynb #8fca1fb2

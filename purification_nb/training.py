@@ -43,6 +43,7 @@ from .cache import (
 from .checkpoints import Checkpoint, Progress
 from .draws import Draws
 from .graphs import RecordedStep
+from .optimiser import PlainAdam
 from .records import InputError
 from .scale import scale
 
@@ -70,7 +71,8 @@ def adam(
     settings : Any
         betas, weight_decay, amsgrad: as torch.optim.Adam
     """
-    return torch.optim.Adam(network.parameters(), lr=rate, fused=True, **settings)
+    kind = torch.optim.Adam if torch.cuda.is_available() else PlainAdam
+    return kind(network.parameters(), lr=rate, fused=True, **settings)
 
 
 def minimise(

@@ -476,7 +476,7 @@ def test_models_of_difficulty_begin_with_weights_of_their_own():
     for seed in (0, 1):
         DifficultyModels.trained_on(records, target, seed=seed, jobs=1)
         Shadows(records, None, 4, seed, jobs=1).targets(target)
-    assert len(set(drawn)) == len(drawn) == 2 * (5 + 4) and min(drawn) > 100
+    assert len(set(drawn)) == len(drawn) == 2 * (3 + 4) and min(drawn) > 100
 
 
 @pytest.mark.parametrize("name", ["rmia", "lira_offline", "calibrated_shadows"])

@@ -31,6 +31,7 @@ FLOORS = [
         "draws",
         "networks",
         "graphs",
+        "optimiser",
         "training",
         "checkpoints",
         "cache",

@@ -8,6 +8,7 @@ __all__ = ["FEW_SHADOWS", "CALIBRATED_ATTACKS", "Calibrated"]
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.special import expit, xlogy
@@ -40,20 +41,20 @@ def _entropy(scores: np.ndarray) -> np.ndarray:
     return -xlogy(scores, scores).sum(-1)
 
 
-def _log_rest(scores: np.ndarray) -> np.ndarray:
-    "(..., n) the log of all scores but the largest one."
+def _log_rest(scores: np.ndarray, label: np.ndarray) -> np.ndarray:
+    "(..., n) the log of all scores but that of the label, the largest one."
     rest = np.array(scores)
-    np.put_along_axis(rest, rest.argmax(-1)[..., None], 0, -1)
+    np.put_along_axis(rest, label[..., None], 0, -1)
     return np.log(np.clip(rest.sum(-1), 1e-12, 1))
 
 
 def _of_answer(scored: Scored) -> np.ndarray:
     "(n, 8) what an answer shows by itself."
-    scores = scored.scores
+    scores, label = scored.scores, scored.scores.argmax(1)
     return np.c_[
         _log_odds(scores, scored.y),
-        _log_rest(scores),
-        scores.argmax(1) == scored.y,
+        _log_rest(scores, label),
+        label == scored.y,
         _entropy(scores),
         modified_entropy(scores, scored.y),
         np.log(np.clip(_top_scores(scores, 4)[:, 1:], 1e-12, 1)),
@@ -61,21 +62,38 @@ def _of_answer(scored: Scored) -> np.ndarray:
 
 
 # %% ../../nbs/11_shadows.ipynb #d9454d79
-def _of_difficulty(said: np.ndarray, y: np.ndarray, phi: np.ndarray) -> np.ndarray:
-    "(n, 6) what models say that never saw the record; phi is the log-odds of each, (count, n)."
+class _Said(NamedTuple):
+    "What models say that never saw the records."
+
+    scores: np.ndarray  # (count, n, k)
+    label: np.ndarray  # (count, n)
+    phi: np.ndarray  # (count, n) log-odds of the true class
+    mean: np.ndarray  # (n, k) over the models
+    top: np.ndarray  # (n,) the largest score, likewise
+
+    @classmethod
+    def of(cls, scores: np.ndarray, y: np.ndarray) -> Self:
+        "From their answers and the true labels."
+        phi, label = np.stack([_log_odds(one, y) for one in scores]), scores.argmax(2)
+        top = np.take_along_axis(scores, label[..., None], 2)[..., 0].mean(0)
+        return cls(scores, label, phi, scores.mean(0), top)
+
+
+def _of_difficulty(said: _Said, y: np.ndarray) -> np.ndarray:
+    "(n, 6) what models say that never saw the record."
     return np.c_[
-        phi.mean(0),
-        phi.std(0),
-        (said.argmax(2) == y).mean(0),
-        said.max(2).mean(0),
-        _entropy(said.mean(0)),
-        _entropy(said).mean(0),
+        said.phi.mean(0),
+        said.phi.std(0),
+        (said.label == y).mean(0),
+        said.top,
+        _entropy(said.mean),
+        _entropy(said.scores).mean(0),
     ]
 
 
-def _of_both(scored: Scored, said: np.ndarray, phi: np.ndarray) -> np.ndarray:
+def _of_both(scored: Scored, said: _Said) -> np.ndarray:
     "(n, 11) how the answer differs from what models say that never saw the record."
-    scores, mean, rows = scored.scores, said.mean(0), np.arange(len(scored))
+    scores, mean, phi, rows = scored.scores, said.mean, said.phi, np.arange(len(scored))
     more_sure = _log_odds(scores, scored.y) - phi.mean(0)
     label, floor = scores.argmax(1), 1e-12
     expected = mean[rows, label]
@@ -85,11 +103,11 @@ def _of_both(scored: Scored, said: np.ndarray, phi: np.ndarray) -> np.ndarray:
         np.abs(scores - mean).sum(1),
         (xlogy(scores, scores) - scores * np.log(mean.clip(floor))).sum(1),
         (xlogy(mean, mean) - mean * np.log(scores.clip(1e-6))).sum(1),
-        scores.max(1) - said.max(2).mean(0),
-        _log_rest(scores) - _log_rest(said).mean(0),
+        scores[rows, label] - said.top,
+        _log_rest(scores, label) - _log_rest(said.scores, said.label).mean(0),
         expected,
         np.log(expected.clip(floor)),
-        (said.argmax(2) == label).mean(0),
+        (said.label == label).mean(0),
         np.log((scores[rows, scored.y] + 1e-3) / (mean[rows, scored.y] + 1e-3)),
     ]
 
@@ -136,15 +154,15 @@ def _of_shadows(shadows: Shadows, recipe: Recipe, scored: Scored) -> np.ndarray:
 _LEARNERS = (
     partial(
         HistGradientBoostingClassifier,
-        max_iter=100,
+        max_iter=50,
         max_depth=3,
-        learning_rate=0.05,
+        learning_rate=0.1,
         min_samples_leaf=40,
         max_features=0.2,
         l2_regularization=30,
         early_stopping=False,
     ),
-    partial(ExtraTreesClassifier, 100, min_samples_leaf=10),
+    partial(ExtraTreesClassifier, 48, min_samples_leaf=10),
 )
 
 # %% ../../nbs/11_shadows.ipynb #2ac69302
@@ -225,13 +243,8 @@ class Calibrated(Attack):
                 "not applicable: it asks models of its own about the records, and here are only"
                 " their scores"
             )
-        said = self.models_.answers(scored.x)
-        phi = np.stack([_log_odds(one, scored.y) for one in said])
-        parts = [
-            _of_answer(scored),
-            _of_difficulty(said, scored.y, phi),
-            _of_both(scored, said, phi),
-        ]
+        said = _Said.of(self.models_.answers(scored.x), scored.y)
+        parts = [_of_answer(scored), _of_difficulty(said, scored.y), _of_both(scored, said)]
         if self.shadows_ is not None:
             parts.append(_of_shadows(self.shadows_, self.recipe_, scored))
         return np.concatenate(parts, 1)

@@ -118,7 +118,7 @@ class DifficultyModels:
         cls,
         d2: Records,  # records like those in question, none of which is among them
         target: Any,  # (d1, d2, seed) -> Predictor; a `Trained` one has stand-ins fitted
-        count: int = 5,  # how many
+        count: int | None = None,  # how many; 3 when absent, 5 where they are stand-ins
         seed: int = 0,  # of initial weights and shuffling, apart from any target's or shadow's
         jobs: int | None = None,  # how many at once; as many as there are cores when absent
         progress: str | None = None,  # title of a progress bar
@@ -133,8 +133,8 @@ class DifficultyModels:
             records like those in question, none of which is among them
         target : Any
             (d1, d2, seed) -> Predictor; a `Trained` one has stand-ins fitted
-        count : int
-            how many
+        count : int | None
+            how many; 3 when absent, 5 where they are stand-ins
         seed : int
             of initial weights and shuffling, apart from any target's or shadow's
         jobs : int | None
@@ -142,17 +142,55 @@ class DifficultyModels:
         progress : str | None
             title of a progress bar
         """
+        calls = cls.training_calls(d2, target, count, seed)
         if isinstance(target, Trained):
-            models, kind = _stand_ins(d2, count, seed)
-            return cls(
-                models,
-                f"{count} {kind}, fitted on D2: stand-ins, since the target is trained already"
-                " and its training cannot be repeated",
-            )
-        calls = [(made_by, target, d2, d2, _difficulty_seed(seed, i)) for i in range(count)]
+            fit, *arguments = calls[0]
+            return cls.of([fit(*arguments)])
+        return cls.of(run_parallel(calls, jobs, progress))
+
+    @staticmethod
+    def training_calls(
+        d2: Records,  # as `trained_on`
+        target: Any,  # likewise
+        count: int | None = None,  # likewise
+        seed: int = 0,  # likewise
+    ) -> list[tuple]:
+        """What `run_parallel` calls to train them; stand-ins are fitted in one call.
+
+        Parameters
+        ----------
+        d2 : Records
+            as `trained_on`
+        target : Any
+            likewise
+        count : int | None
+            likewise
+        seed : int
+            likewise
+        """
+        if isinstance(target, Trained):
+            return [(_stand_ins, d2, count or 5, seed)]
+        return [(made_by, target, d2, d2, _difficulty_seed(seed, i)) for i in range(count or 3)]
+
+    @classmethod
+    def of(
+        cls,
+        made: list,  # what `training_calls` gave: models, or stand-ins and their kind
+    ) -> Self:
+        """The models that were trained elsewhere.
+
+        Parameters
+        ----------
+        made : list
+            what `training_calls` gave: models, or stand-ins and their kind
+        """
+        if isinstance(made[0], Predictor):
+            return cls(made, f"{len(made)} models, trained on D2 as the target on D1")
+        models, kind = made[0]
         return cls(
-            run_parallel(calls, jobs, progress),
-            f"{count} models, trained on D2 as the target on D1",
+            models,
+            f"{len(models)} {kind}, fitted on D2: stand-ins, since the target is trained already"
+            " and its training cannot be repeated",
         )
 
     def answers(

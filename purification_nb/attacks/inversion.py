@@ -165,6 +165,9 @@ def _decoder_makers(
 
 
 # %% ../../nbs/05_inversion.ipynb #56e638de
+_BATCH = 128  # records a batch
+
+
 @dataclass(frozen=True)
 class _Training:
     "What a decoder is trained on, and how."
@@ -278,7 +281,7 @@ def _train_decoder(
         step,
         (inputs[training.kept], records[training.kept]),
         training.epochs,
-        128,
+        _BATCH,
         training.seed,
         validate=lambda: F.mse_loss(_draw(decoder, apart_inputs), truth),
         patience=training.patience,
@@ -293,14 +296,21 @@ def _train_decoder(
 
 
 # %% ../../nbs/05_inversion.ipynb #911efa9c
-_RACE_EPOCHS = 15  # after which the best of several decoders is known
+_FEW, _MANY = 6, 15  # epochs after which the best of several decoders is known
+_FEWEST_UPDATES = 75  # few epochs are enough where they are so many batches
+
+
+def _race_epochs(training: _Training) -> int:
+    "How many epochs tell decoders apart: the more, the fewer batches an epoch has."
+    batches = -(-len(training.kept) // _BATCH)
+    return min(training.epochs, max(_FEW, min(_MANY, -(-_FEWEST_UPDATES // batches))))
 
 
 def _race(
     entries: Mapping[tuple, Callable[[_Training], _TrainedDecoder]], training: _Training
 ) -> tuple[dict[tuple, float], float]:
     "The error of each decoder after a few epochs, on the records kept back; and seconds."
-    short = replace(training, epochs=min(training.epochs, _RACE_EPOCHS))
+    short = replace(training, epochs=_race_epochs(training))
     tried = {name: train(short) for name, train in entries.items()}
     errors = {name: decoder.error for name, decoder in tried.items()}
     return errors, sum(decoder.seconds for decoder in tried.values())

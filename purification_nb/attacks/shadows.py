@@ -7,6 +7,8 @@ __all__ = [
     "draw_halves",
     "log_odds",
     "Shadows",
+    "shadow_calls",
+    "add_targets",
     "shadow_log_odds",
     "shadows_of",
     "normal_per_record",
@@ -26,7 +28,7 @@ from ..repeats import row_names
 from ..scale import scale
 from ..service import Predictor, Recipe, bind_target, made_by, undefended
 from ..tables import as_array, row_bytes, rows_of
-from .membership import log_features
+from .membership import log_confidence
 
 
 # %% ../../nbs/11_shadows.ipynb #466cf5d8
@@ -106,8 +108,8 @@ def log_odds(
     np.ndarray
         (n,) log p - log(1 - p) of the true class, within -69 and 69
     """
-    features = log_features(scores, y)
-    return features[:, -2] - features[:, -1]
+    inside, outside = log_confidence(scores, y).T
+    return inside - outside
 
 
 # %% ../../nbs/11_shadows.ipynb #40845a8b
@@ -213,12 +215,10 @@ class Shadows:
         progress : str | None
             title of a progress bar
         """
-        calls = (
-            (made_by, target, self.candidates[rows], self.reference, _shadow_seed(self.seed, i))
-            for i, rows in enumerate(self.inside)
-        )
         return _stored_or_made(
-            self.targets_, target, lambda: run_parallel(calls, self.jobs, progress)
+            self.targets_,
+            target,
+            lambda: run_parallel(shadow_calls(self, target), self.jobs, progress),
         )
 
     def services(
@@ -268,6 +268,47 @@ class Shadows:
         return _stored_or_made(
             self.log_odds_, recipe, lambda: _log_odds_of_each(self.services(recipe), x, y)
         )
+
+
+# %% ../../nbs/11_shadows.ipynb #e3c50a51
+def shadow_calls(
+    shadows: Shadows,
+    target: Callable[[Records, Records, int], Predictor],  # as in a `Recipe`
+) -> list[tuple]:
+    """What `run_parallel` calls to train bare shadow models; `add_targets` takes the answers.
+
+    Parameters
+    ----------
+    target : Callable[[Records, Records, int], Predictor]
+        as in a `Recipe`
+    """
+    return [
+        (
+            made_by,
+            target,
+            shadows.candidates[rows],
+            shadows.reference,
+            _shadow_seed(shadows.seed, i),
+        )
+        for i, rows in enumerate(shadows.inside)
+    ]
+
+
+def add_targets(
+    shadows: Shadows,
+    target: Callable[[Records, Records, int], Predictor],  # as in a `Recipe`
+    models: list[Predictor],  # what `shadow_calls` gave
+) -> None:
+    """Remember bare shadow models that were trained elsewhere.
+
+    Parameters
+    ----------
+    target : Callable[[Records, Records, int], Predictor]
+        as in a `Recipe`
+    models : list[Predictor]
+        what `shadow_calls` gave
+    """
+    shadows.targets_.append((target, models))
 
 
 # %% ../../nbs/11_shadows.ipynb #d9e25d77

@@ -6,6 +6,7 @@ __all__ = [
     "CellPlan",
     "Turn",
     "Contender",
+    "AskedOnce",
     "CellFindings",
     "attack_turns",
     "add_inversion",
@@ -126,6 +127,38 @@ class Contender(NamedTuple):
     name: str
 
 
+# %% ../../nbs/25_audit.ipynb #8007d99b
+class AskedOnce(Attack):
+    """A fitted attack whose scores are remembered: a cell measures the same sets again and again.
+
+    Parameters
+    ----------
+    attack : Attack
+        fitted
+
+    Parameters
+    ----------
+    attack : Attack
+        fitted
+    """
+
+    def __init__(
+        self,
+        attack: Attack,  # fitted
+    ):
+        self.attack, self.name, self.repeated = attack, attack.name, attack.repeated
+        self.threshold_ = attack.threshold_
+        self.scored_: list[tuple[Scored, np.ndarray]] = []
+
+    def score(self, scored: Scored) -> np.ndarray:
+        "As the attack scores them; the very same set is not scored twice."
+        for known, scores in self.scored_:
+            if known is scored:
+                return scores
+        self.scored_.append((scored, self.attack.score(scored)))
+        return self.scored_[-1][1]
+
+
 # %% ../../nbs/25_audit.ipynb #271d246b
 @dataclass(eq=False)
 class CellFindings:
@@ -141,6 +174,8 @@ class CellFindings:
         as `measure_cell` gives it
     drawn : list[np.ndarray] | None
         both held-out halves, drawn from their scores
+    blind : Attack | None
+        that of the references
     """
 
     plan: CellPlan
@@ -150,14 +185,19 @@ class CellFindings:
     result: dict[str, Any] = field(default_factory=dict)  # as `measure_cell` gives it
     contenders: list[Contender] = field(default_factory=list)
     drawn: list[np.ndarray] | None = None  # both held-out halves, drawn from their scores
+    blind: Attack | None = None  # that of the references
+
+    def __post_init__(self) -> None:
+        if self.plan.references.blind is not None:
+            self.blind = AskedOnce(self.plan.references.blind)
 
     def add_evaluation(self, attack: Attack, about: dict[str, Any]) -> None:
         "Add the rows of a membership attack, measured on the held-out halves."
         estimates: dict[str, Any] = measured(attack, *self.held).by_metric()
         references = self.plan.references
         estimates["over_floor"] = accuracy_over_floor(attack, self.held, references.bare)
-        if references.blind is not None:
-            estimates["over_blind"] = accuracy_over_attack(attack, references.blind, self.held)
+        if self.blind is not None:
+            estimates["over_blind"] = accuracy_over_attack(attack, self.blind, self.held)
         n = sum(map(len, self.held))
         self.rows += [estimate_row(metric, one, n, **about) for metric, one in estimates.items()]
 
@@ -248,7 +288,8 @@ def add_reference_membership(
 
 def add_membership(cell: CellFindings, turn: Turn) -> None:
     "Rows of a fitted membership attack; it contends for the strongest where one is chosen."
-    cell.add_evaluation(turn.attack, turn.about)
+    fitted = AskedOnce(turn.attack)
+    cell.add_evaluation(fitted, turn.about)
     if not cell.plan.choose:
         return
     rivals = [
@@ -258,7 +299,7 @@ def add_membership(cell: CellFindings, turn: Turn) -> None:
     ]
     trial = try_on_known(turn.attack, turn.knowledge, max(rivals, default=0.0))
     name = turn.name + " (adaptive)" * turn.adaptive
-    cell.contenders.append(Contender(trial, turn.attack, name))
+    cell.contenders.append(Contender(trial, fitted, name))
 
 
 # %% ../../nbs/25_audit.ipynb #7520ce31
@@ -281,14 +322,13 @@ def try_attack(cell: CellFindings, turn: Turn) -> None:
 
 
 # %% ../../nbs/25_audit.ipynb #7629f220
-def _epsilon_row(cell: CellFindings, attack: Attack) -> Row:
+def _epsilon_row(cell: CellFindings, attack: Attack, knowledge: Knowledge) -> Row:
     """How large epsilon is at least, by the strongest attack, at the recipe's delta if it has one.
 
     To the pooled row goes `together`, a bound that holds together with those of all other seeds.
     """
-    split, delta = cell.plan.split, cell.predictor.info.get("delta", 1e-5)
-    halves = split.known_members, split.known_nonmembers
-    known = [attack.score(cell.predictor.answer(half)) for half in halves]
+    delta = cell.predictor.info.get("delta", 1e-5)
+    known = [attack.score(part) for part in knowledge.known_records()]
     scores = [attack.score(part) for part in cell.held]
     groups = cell.held[0].groups, cell.held[1].groups
     alone, together = (
@@ -313,11 +353,12 @@ def add_strongest(
     if not among:
         return
     attacks, trials = [one.attack for one in among], [one.trial for one in among]
-    best = combined(attacks, trials, knowledge)
+    chosen = combined(attacks, trials, knowledge)
+    best = AskedOnce(chosen)
     cell.add_evaluation(best, {"attack": name})
-    cell.result[name] = _name_of(best, among)
+    cell.result[name] = _name_of(chosen, among)
     if name == "strongest":
-        cell.rows.append(_epsilon_row(cell, best))
+        cell.rows.append(_epsilon_row(cell, best, knowledge))
     if cell.plan.pictures and name == "strongest":
         cell.result["roc"] = best.score(cell.held[0]), best.score(cell.held[1])
 

@@ -62,6 +62,9 @@ class References:
         `Calibrated`, fitted on the bare service's labels alone: what it finds among the
         one-hot answers of held-out records is the floor of every TPR; None where it cannot
         run
+    threshold : float | None
+        accuracy of one threshold on the confidence, for whoever waits; None where that
+        fails
     """
 
     rows: list[Row]  # about the data and the bare target
@@ -78,6 +81,8 @@ class References:
     # `Calibrated`, fitted on the bare service's labels alone: what it finds among the one-hot
     # answers of held-out records is the floor of every TPR; None where it cannot run
     tpr_floor_attack: Attack | None = None
+    # accuracy of one threshold on the confidence, for whoever waits; None where that fails
+    threshold: float | None = None
 
 
 def _undefended_rows(bare: Predictor, split: Split) -> list[Row]:
@@ -130,6 +135,14 @@ def _invert_labels(
 
 
 # %% ../../nbs/25_audit.ipynb #9c477967
+def _one_threshold(knowledge: Knowledge, held: tuple[Scored, Scored]) -> float | None:
+    "Accuracy of one threshold on the confidence; None where it fails, which its cell will tell."
+    try:
+        return ATTACKS["confidence"]().fit(knowledge).accuracy(*held)
+    except Exception:
+        return None
+
+
 def measure_references(
     split: Split,
     # (d1, d2, seed) -> Predictor: the bare target
@@ -167,7 +180,8 @@ def measure_references(
     if not scores_alone and not are_row_numbers(split.d2.x):
         blind, row, shift = measure_shift(knowledge, held)
         rows.append(row)
-    return References(rows, drawn, control, held, bare, doubts, blind, shift)
+    threshold = _one_threshold(knowledge, held)
+    return References(rows, drawn, control, held, bare, doubts, blind, shift, threshold=threshold)
 
 
 # %% ../../nbs/25_audit.ipynb #e698681a

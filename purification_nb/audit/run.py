@@ -7,6 +7,7 @@ __all__ = ["versions_and_machine", "audit"]
 
 # %% ../../nbs/25_audit.ipynb #27ee1fa3
 import platform
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -17,28 +18,26 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from .. import __version__
 from ..attacks.catalogue import ALL_ATTACKS, DEFAULT_ATTACKS
-from ..attacks.difficulty import DifficultyModels
-from ..attacks.shadows import Shadows
 from ..audit.plan import (
     AuditPlan,
     chosen_names,
     model_title,
     plan_audit,
-    shadows_wanted,
-    wants_difficulty,
 )
-from ..audit.references import (
-    References,
-    measure_references,
-    with_tpr_floor,
+from ..audit.side_by_side import (
+    SeedModels,
+    strongest_in_a_line,
+    trained_models,
+    working_order,
 )
-from ..cache import one_thread, package_versions, run_parallel
+from ..cache import each_in_parallel, package_versions
 from ..defences.catalogue import CATALOGUE, DEFAULT_RECIPES, RECIPES
 from ..networks import is_picture
-from ..records import InputError, Records, join
+from ..records import InputError, Records
 from ..scale import scale
 from ..service import Predictor, Recipe, Trained, as_target
 from ..splits import Split
@@ -48,6 +47,7 @@ from .findings import Audit, recipe_title
 from .measure import CellPlan
 from .own_sets import HOW, own_sets
 from .pooling import Cells, results_by_seed, table_and_verdicts
+from .references import References
 from .shift import shift_doubt
 
 
@@ -79,7 +79,7 @@ def _controls(plan: AuditPlan, references: list[References]) -> dict[str, dict[s
 
 def _seconds(clock: list[float]) -> dict[str, float]:
     "Seconds of each stage, from the times at their ends."
-    stages = ("targets and references", "shadow models", "recipes and attacks")
+    stages = ("targets and references", "recipes and attacks")
     spans = [after - before for before, after in pairwise(clock)]
     return {stage: round(span, 2) for stage, span in zip(stages, spans, strict=True)}
 
@@ -128,9 +128,7 @@ def _pictures(plan: AuditPlan) -> np.ndarray | None:
     return records if is_picture(records.shape[1:]) else None
 
 
-def _settings(
-    plan: AuditPlan, difficulty: list[DifficultyModels | None], shadows: list[Shadows | None]
-) -> dict[str, Any]:
+def _settings(plan: AuditPlan, models: SeedModels) -> dict[str, Any]:
     "What was audited, and with what."
     return {
         "data": plan.splits[0].name,
@@ -139,8 +137,8 @@ def _settings(
         "seeds": plan.seeds,
         "target": repr(plan.bare),
         "model": model_title(plan.bare),
-        "difficulty": difficulty[0] and difficulty[0].called,
-        "shadows": shadows[0] and shadows[0].count,
+        "difficulty": models.difficulty and models.difficulty.called,
+        "shadows": models.shadows and models.shadows.count,
         "other": plan.other_name,
     }
 
@@ -198,107 +196,19 @@ def _seed_list(seeds: int | Iterable[int]) -> list[int]:
     return listed
 
 
-# %% ../../nbs/25_audit.ipynb #ef50a807
-def _measured_references(plan: AuditPlan, jobs: int | None, title: str | None) -> list[References]:
-    "The bare target of every seed, and what cells are compared with."
-    calls = [
-        (measure_references, split, plan.bare, seed, "inversion" in plan.attacks)
-        for split, seed in zip(plan.splits, plan.seeds, strict=True)
-    ]
-    return run_parallel(calls, jobs, title)
-
-
-def _trained_difficulty(
-    plan: AuditPlan, jobs: int | None, title: str | None
-) -> list[DifficultyModels | None]:
-    """Models of every seed that tell how hard its records are; None where nobody wants to know.
-
-    Where they cannot be made, the attack that wants them says why in its row.
-    """
-    if not wants_difficulty(plan.attacks):
-        return [None] * len(plan.seeds)
-    made: list[DifficultyModels | None] = []
-    for split, seed in zip(plan.splits, plan.seeds, strict=True):
-        try:
-            models = DifficultyModels.trained_on(
-                split.d2, plan.bare, seed=seed, jobs=jobs, progress=title
-            )
-            with one_thread():
-                models.answers(join(split.d1, split.d3).x)
-            made.append(models)
-        except Exception:
-            made.append(None)
-    return made
-
-
-def _with_tpr_floors(
-    plan: AuditPlan,
-    references: list[References],
-    difficulty: list[DifficultyModels | None],
-    shadows: list[Shadows | None],
-) -> list[References]:
-    "The references of every seed, with what label and difficulty alone find."
-    of_seeds = zip(plan.splits, difficulty, plan.seeds, shadows, strict=True)
-    with one_thread():
-        return [
-            with_tpr_floor(one, split, Recipe(plan.bare), models, seed, ready)
-            for one, (split, models, seed, ready) in zip(references, of_seeds, strict=True)
-        ]
-
-
-# %% ../../nbs/25_audit.ipynb #9f95cebb
-def _trained_shadows(
-    plan: AuditPlan, count: int | None, jobs: int | None, title: str | None
-) -> list[Shadows | None]:
-    "Shadow models of every seed, trained; None for each where no attack wants any."
-    any_wanted, count = shadows_wanted(plan.attacks, plan.bare, count)
-    if not any_wanted:
-        return [None] * len(plan.seeds)
-    made = [
-        Shadows(join(split.d1, split.d3), split.d2, count, seed, jobs)
-        for split, seed in zip(plan.splits, plan.seeds, strict=True)
-    ]
-    for shadows in made:
-        shadows.targets(plan.bare, title)
-        shadows.log_odds(Recipe(plan.bare))
-    return [*made]
-
-
-def _rehearsed(
-    plan: AuditPlan,
-    references: list[References],
-    shadows: int | None,
-    jobs: int | None,
-    title: Callable[[str], str | None],
-) -> tuple[list[References], list[DifficultyModels | None], list[Shadows | None]]:
-    "The references with their TPR floors, and the models that attacks of each seed share."
-    difficulty = _trained_difficulty(plan, jobs, title("difficulty models"))
-    ready = _trained_shadows(plan, shadows, jobs, title("shadow models"))
-    return _with_tpr_floors(plan, references, difficulty, ready), difficulty, ready
-
-
 # %% ../../nbs/25_audit.ipynb #c5c6e1b9
-def _cell_plans(
-    plan: AuditPlan,
-    references: list[References],
-    difficulty: list[DifficultyModels | None],
-    shadows: list[Shadows | None],
-    choose: bool,
-) -> list[CellPlan]:
-    """A plan for each cell, all seeds of a recipe one after the other.
-
-    In this order two cells that train the same purifier do not stand side by side.
-    """
+def _cell_plans(plan: AuditPlan, models: list[SeedModels], choose: bool) -> list[CellPlan]:
+    "A plan for each cell, all seeds of a recipe one after the other."
     return [
         CellPlan(
             plan.splits[i],
             recipe,
             plan.attacks,
             seed,
-            references[i],
+            models[i].references,
             Recipe(plan.bare),
-            shadows[i],
-            difficulty[i],
+            models[i].shadows,
+            models[i].difficulty,
             plan.other,
             seeds=len(plan.seeds),
             pictures=i == 0,
@@ -309,9 +219,18 @@ def _cell_plans(
     ]
 
 
-def _measured_cells(plans: list[CellPlan], jobs: int | None, title: str | None) -> Cells:
+def _measured_cells(
+    plans: list[CellPlan], jobs: int | None, title: str | None, tell: Callable[[str], None]
+) -> Cells:
     "Every cell; raises the first failure where not a single one could be measured."
-    cells = run_parallel([(measure_or_report, one) for one in plans], jobs, title)
+    order = working_order(plans)
+    measured = each_in_parallel([(measure_or_report, plans[i]) for i in order], jobs, title)
+    found = {}
+    for i, cell in zip(order, measured, strict=True):
+        found[i] = cell
+        if plans[i].seed == plans[0].seed and (line := strongest_in_a_line(plans[i], cell)):
+            tell(line)
+    cells = [found[i] for i in range(len(plans))]
     failures = [result["failed"] for _, result in cells if "failed" in result]
     if failures and len(failures) == len(cells):
         raise failures[0]
@@ -399,21 +318,24 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     def bar(title: str) -> str | None:
         return title if progress else None
 
+    def tell(line: str) -> None:
+        if progress:
+            tqdm.write(line, file=sys.stderr)
+
     about, at_scale = versions_and_machine(), scale()
     named, chosen = _names_chosen(recipes, attacks, target)
     listed, clock = _seed_list(seeds), [time.perf_counter()]
     plan = plan_audit(data, listed, named, chosen, target, other)
-    references = _measured_references(plan, jobs, bar("targets and references"))
+    models = trained_models(plan, shadows, jobs, bar("targets and references"), tell)
+    references = [one.references for one in models]
     clock.append(time.perf_counter())
     doubts = _warned_of_doubts(references)
-    references, difficulty, ready = _rehearsed(plan, references, shadows, jobs, bar)
-    clock.append(time.perf_counter())
-    plans = _cell_plans(plan, references, difficulty, ready, strongest)
-    cells = _measured_cells(plans, jobs, bar("recipes and attacks"))
+    plans = _cell_plans(plan, models, strongest)
+    cells = _measured_cells(plans, jobs, bar("recipes and attacks"), tell)
     clock.append(time.perf_counter())
     told = _doubts_as_told(plan, doubts)
     table, judged = table_and_verdicts(plans, cells, told["shift"])
-    run = {**about, "scale": at_scale, "settings": _settings(plan, difficulty, ready)}
+    run = {**about, "scale": at_scale, "settings": _settings(plan, models[0])}
     run |= results_by_seed(plans, cells) | {"verdicts": judged} | told
     run |= {"controls": _controls(plan, references), "seconds": _seconds(clock)}
     return Audit(table, run, _results_shown(plans, cells), _pictures(plan), references[0].drawn)
