@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = [
     "FPRS",
+    "planted_leak",
     "plot_roc",
     "check_resolution",
     "Measured",
     "measured",
     "evaluate",
-    "planted_leak",
     "TrueLabel",
     "Trial",
     "try_on_known",
@@ -47,6 +47,65 @@ from .records import InputError, Scored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+# %% ../nbs/10_evaluation.ipynb #09bad10b
+def planted_leak(
+    bayes: float,  # the best possible accuracy, at least 0.5
+    n: int = 2000,  # records of each of the four kinds
+    k: int = 10,  # classes
+    by_label: bool = False,  # plant it in the predicted label, not in the scores
+    seed: int = 0,  # of the draw
+) -> tuple[Knowledge, Scored, Scored]:  # the adversary, held-out members, held-out non-members
+    """Score vectors that leak membership with a known Bayes-optimal accuracy.
+
+    0.5 is the no-leak control. Raises `InputError` for an accuracy outside [0.5, 1) or one class.
+
+    Parameters
+    ----------
+    bayes : float
+        the best possible accuracy, at least 0.5
+    n : int
+        records of each of the four kinds
+    k : int
+        classes
+    by_label : bool
+        plant it in the predicted label, not in the scores
+    seed : int
+        of the draw
+
+    Returns
+    -------
+    tuple[Knowledge, Scored, Scored]
+        the adversary, held-out members, held-out non-members
+    """
+    if not 0.5 <= bayes < 1 or k < 2:
+        raise InputError(
+            "a planted leak has a Bayes accuracy from 0.5 to below 1 and at least 2 classes, not"
+            f" {bayes} and {k}"
+        )
+    rng = np.random.default_rng(seed)
+    if by_label:
+        apart = 0.0
+        members_wrong = min(0.2, 2 - 2 * bayes)  # how often they are classified wrongly
+        nonmembers_wrong = members_wrong + 2 * bayes - 1
+    else:
+        apart = 2 * norm.ppf(bayes)
+        members_wrong = nonmembers_wrong = 0.0
+
+    def draw(shift, wrong):
+        y = rng.integers(0, k, n)
+        top = expit(3 + rng.normal(shift, 1, n))
+        label = np.where(rng.random(n) < wrong, (y + rng.integers(1, k, n)) % k, y)
+        if not by_label:
+            top = np.maximum(top, 1 / k)
+        scores = np.repeat((1 - top)[:, None] / (k - 1), k, 1)
+        scores[np.arange(n), label] = top
+        return Scored(scores, y)
+
+    known_members, held_members = (draw(apart / 2, members_wrong) for _ in range(2))
+    known_nonmembers, held_nonmembers = (draw(-apart / 2, nonmembers_wrong) for _ in range(2))
+    return Knowledge(known_members, known_nonmembers, seed=seed), held_members, held_nonmembers
 
 
 # %% ../nbs/10_evaluation.ipynb #ca1fa0e0
@@ -98,9 +157,12 @@ def plot_roc(
     import matplotlib.pyplot as plt
 
     ax = ax or plt.subplots(figsize=(3.8, 3))[1]
-    dashes = ["-", "--", "-.", ":"] * 9
+    dashes = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 3))] * 5
     for (name, (members, nonmembers)), dash in zip(scores.items(), dashes, strict=False):
         fpr, tpr = (curve[0] for curve in _roc(members, nonmembers))
+        if len(fpr) == 3:  # two different scores, as labels give: a point and no curve
+            ax.plot(fpr[1], tpr[1], "x", ms=7, mew=1.6, label=f"{name} (a point)", clip_on=False)
+            continue
         ax.plot(fpr, tpr, ls=dash, lw=1.4, label=name, drawstyle="steps-post")
     low = 1 / len(nonmembers), 1 / len(members)
     ax.plot([min(low), 1], [min(low), 1], color="grey", lw=0.7)
@@ -242,65 +304,6 @@ def evaluate(
         except InputError as why:
             result[f"tpr_at_fpr_{fpr}"] = (None, None, None, str(why))
     return result
-
-
-# %% ../nbs/10_evaluation.ipynb #09bad10b
-def planted_leak(
-    bayes: float,  # the best possible accuracy, at least 0.5
-    n: int = 2000,  # records of each of the four kinds
-    k: int = 10,  # classes
-    by_label: bool = False,  # plant it in the predicted label, not in the scores
-    seed: int = 0,  # of the draw
-) -> tuple[Knowledge, Scored, Scored]:  # the adversary, held-out members, held-out non-members
-    """Score vectors that leak membership with a known Bayes-optimal accuracy.
-
-    0.5 is the no-leak control. Raises `InputError` for an accuracy outside [0.5, 1) or one class.
-
-    Parameters
-    ----------
-    bayes : float
-        the best possible accuracy, at least 0.5
-    n : int
-        records of each of the four kinds
-    k : int
-        classes
-    by_label : bool
-        plant it in the predicted label, not in the scores
-    seed : int
-        of the draw
-
-    Returns
-    -------
-    tuple[Knowledge, Scored, Scored]
-        the adversary, held-out members, held-out non-members
-    """
-    if not 0.5 <= bayes < 1 or k < 2:
-        raise InputError(
-            "a planted leak has a Bayes accuracy from 0.5 to below 1 and at least 2 classes, not"
-            f" {bayes} and {k}"
-        )
-    rng = np.random.default_rng(seed)
-    if by_label:
-        apart = 0.0
-        members_wrong = min(0.2, 2 - 2 * bayes)  # how often they are classified wrongly
-        nonmembers_wrong = members_wrong + 2 * bayes - 1
-    else:
-        apart = 2 * norm.ppf(bayes)
-        members_wrong = nonmembers_wrong = 0.0
-
-    def draw(shift, wrong):
-        y = rng.integers(0, k, n)
-        top = expit(3 + rng.normal(shift, 1, n))
-        label = np.where(rng.random(n) < wrong, (y + rng.integers(1, k, n)) % k, y)
-        if not by_label:
-            top = np.maximum(top, 1 / k)
-        scores = np.repeat((1 - top)[:, None] / (k - 1), k, 1)
-        scores[np.arange(n), label] = top
-        return Scored(scores, y)
-
-    known_members, held_members = (draw(apart / 2, members_wrong) for _ in range(2))
-    known_nonmembers, held_nonmembers = (draw(-apart / 2, nonmembers_wrong) for _ in range(2))
-    return Knowledge(known_members, known_nonmembers, seed=seed), held_members, held_nonmembers
 
 
 # %% ../nbs/10_evaluation.ipynb #00100da0

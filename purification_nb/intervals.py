@@ -9,12 +9,12 @@ __all__ = [
     "resampling_weights",
     "weights_of_both",
     "different_records",
-    "folds_by_origin",
     "Estimate",
     "pooled",
     "Rate",
     "Mean",
     "LowFPR",
+    "folds_by_origin",
     "mean_of",
     "mean_with_interval",
 ]
@@ -164,36 +164,6 @@ def different_records(
     if part.x is None:
         return np.unique(origins_of(part)[:, 0])
     return np.unique(origins_of(replace(part, groups=None))[:, 0])
-
-
-# %% ../nbs/10_evaluation.ipynb #a23ef1f1
-def folds_by_origin(
-    origins: np.ndarray,  # (n, g) as `origins_of` gives them
-    folds: int = 3,
-    seed: int = 0,
-    # records whose origins lie in different folds are in none; else the first origin decides
-    apart: bool = False,
-) -> np.ndarray:  # (n,) from 0 up; -1 for a record that is in none
-    """A fold for each record, one for all that stem from the same origin.
-
-    Parameters
-    ----------
-    origins : np.ndarray
-        (n, g) as `origins_of` gives them
-    apart : bool
-        records whose origins lie in different folds are in none; else the first origin
-        decides
-
-    Returns
-    -------
-    np.ndarray
-        (n,) from 0 up; -1 for a record that is in none
-    """
-    deciding = origins if apart else origins[:, :1]
-    ids, place = np.unique(deciding, return_inverse=True)
-    fold_of_each_id = np.random.default_rng(seed).permutation(len(ids)) % folds
-    fold = fold_of_each_id[place.reshape(deciding.shape)]
-    return np.where((fold == fold[:, :1]).all(1), fold[:, 0], -1)
 
 
 # %% ../nbs/10_evaluation.ipynb #829f3c4c
@@ -437,6 +407,36 @@ class LowFPR(Rate):
         moved = np.interp(exceeded, at, self.curve)
         low, high = (np.hypot(value - ends[i], value - moved[i]) for i in range(2))
         return float(max(0, value - low)), float(min(1, value + high))
+
+
+# %% ../nbs/10_evaluation.ipynb #a23ef1f1
+def folds_by_origin(
+    origins: np.ndarray,  # (n, g) as `origins_of` gives them
+    folds: int = 3,
+    seed: int = 0,
+    # records whose origins lie in different folds are in none; else the first origin decides
+    apart: bool = False,
+) -> np.ndarray:  # (n,) from 0 up; -1 for a record that is in none
+    """A fold for each record, one for all that stem from the same origin.
+
+    Parameters
+    ----------
+    origins : np.ndarray
+        (n, g) as `origins_of` gives them
+    apart : bool
+        records whose origins lie in different folds are in none; else the first origin
+        decides
+
+    Returns
+    -------
+    np.ndarray
+        (n,) from 0 up; -1 for a record that is in none
+    """
+    deciding = origins if apart else origins[:, :1]
+    ids, place = np.unique(deciding, return_inverse=True)
+    fold_of_each_id = np.random.default_rng(seed).permutation(len(ids)) % folds
+    fold = fold_of_each_id[place.reshape(deciding.shape)]
+    return np.where((fold == fold[:, :1]).all(1), fold[:, 0], -1)
 
 
 # %% ../nbs/10_evaluation.ipynb #243d79c7

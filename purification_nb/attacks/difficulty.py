@@ -25,40 +25,6 @@ from ..targets import MLPTarget
 from .encoding import Encoding
 
 
-# %% ../../nbs/11_shadows.ipynb #41067516
-def _fitted_trees(records: Records, seed: int) -> Predictor:
-    "Boosted trees as a classifier of such records."
-    trees = HistGradientBoostingClassifier(
-        max_iter=60, max_leaf_nodes=15, early_stopping=False, random_state=seed
-    )
-    return as_predictor(trees.fit(records.x.reshape(len(records), -1), records.y), records.k)
-
-
-def _answer_scaled(
-    network: Predictor, mean: np.ndarray, spread: np.ndarray, x: np.ndarray
-) -> np.ndarray:
-    "What a network says that was trained on features of mean 0 and spread 1."
-    return network.bare((as_floats(x) - mean) / spread)
-
-
-def _fitted_network(records: Records, seed: int) -> Predictor:
-    "A small network as a classifier of such records, whatever the scale of their features."
-    x = as_floats(records.x)
-    mean, spread = x.mean(0), x.std(0) + 1e-3 * x.std() + 1e-12
-    scaled = Records((x - mean) / spread, records.y, records.k)
-    network = MLPTarget((128,), epochs=20)(scaled, scaled, seed)
-    return Predictor(partial(_answer_scaled, network, mean, spread), records.k)
-
-
-# trees grow one tree a class and round, on every feature: only where both are few
-def _kinds_of_stand_in(d2: Records) -> dict[str, Callable[[Records, int], Predictor]]:
-    "What may stand in for a target, by what it is called."
-    kinds: dict[str, Callable[[Records, int], Predictor]] = {"small networks": _fitted_network}
-    if d2.k <= 20 and np.prod(d2.x.shape[1:]) <= 500 and len(np.unique(d2.y)) > 1:
-        kinds["boosted trees"] = _fitted_trees
-    return kinds
-
-
 # %% ../../nbs/11_shadows.ipynb #f17df7dd
 def _difficulty_seed(seed: int, i: int) -> int:
     "The seed of the i-th model: no target and no shadow begins with its weights."
@@ -237,3 +203,37 @@ def difficulty_of(
     assert knowledge.recipe is not None and knowledge.reference is not None
     target = knowledge.recipe.target
     return DifficultyModels.trained_on(knowledge.reference, target, seed=knowledge.seed)
+
+
+# %% ../../nbs/11_shadows.ipynb #41067516
+def _fitted_trees(records: Records, seed: int) -> Predictor:
+    "Boosted trees as a classifier of such records."
+    trees = HistGradientBoostingClassifier(
+        max_iter=60, max_leaf_nodes=15, early_stopping=False, random_state=seed
+    )
+    return as_predictor(trees.fit(records.x.reshape(len(records), -1), records.y), records.k)
+
+
+def _answer_scaled(
+    network: Predictor, mean: np.ndarray, spread: np.ndarray, x: np.ndarray
+) -> np.ndarray:
+    "What a network says that was trained on features of mean 0 and spread 1."
+    return network.bare((as_floats(x) - mean) / spread)
+
+
+def _fitted_network(records: Records, seed: int) -> Predictor:
+    "A small network as a classifier of such records, whatever the scale of their features."
+    x = as_floats(records.x)
+    mean, spread = x.mean(0), x.std(0) + 1e-3 * x.std() + 1e-12
+    scaled = Records((x - mean) / spread, records.y, records.k)
+    network = MLPTarget((128,), epochs=20)(scaled, scaled, seed)
+    return Predictor(partial(_answer_scaled, network, mean, spread), records.k)
+
+
+# trees grow one tree a class and round, on every feature: only where both are few
+def _kinds_of_stand_in(d2: Records) -> dict[str, Callable[[Records, int], Predictor]]:
+    "What may stand in for a target, by what it is called."
+    kinds: dict[str, Callable[[Records, int], Predictor]] = {"small networks": _fitted_network}
+    if d2.k <= 20 and np.prod(d2.x.shape[1:]) <= 500 and len(np.unique(d2.y)) > 1:
+        kinds["boosted trees"] = _fitted_trees
+    return kinds

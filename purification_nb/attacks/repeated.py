@@ -174,7 +174,7 @@ class LabelOnly(_AsksAboutCopies):
             f"the predicted label only, {asked}",
             "half of D1 and half of D3, and true labels",
             "how much to disturb, and one threshold",
-            half="members' labels are no more robust than strangers'",
+            half="members' labels are no more robust than non-members'",
         )
 
     def learn(self, knowledge: Knowledge) -> None:
@@ -239,7 +239,7 @@ class Averaged(LabelOnly):
             self.card,
             paper="ours",
             sees=f"the whole score vector of {copies} noisy copies of each record",
-            half="copies of members' records score like those of strangers'",
+            half="copies of members' records score like those of non-members'",
         )
 
     def default_amounts(
