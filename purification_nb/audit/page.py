@@ -24,6 +24,7 @@ from ..audit.overview import (
     verdict_word,
 )
 from ..audit.sentences import (
+    chosen_attacks,
     leading_defences_sentence,
     recipe_sentences,
     recipe_table,
@@ -66,6 +67,22 @@ def what_defences_do(audit: Audit) -> dict[str, str]:
     }
 
 
+def _table_and_attackers(audit: Audit, recipe: str) -> tuple[pd.DataFrame, str]:
+    "The recipe's table with short names of its rows, and the names of the attacks apart."
+    table, names = recipe_table(audit, recipe), {}
+    for row in table.index:
+        what, _, attacks = str(row).partition(" (")
+        names[row] = what
+        if attacks:
+            names[row] += " \N{DAGGER}" if "FPR" in what else " *"
+    said = [
+        f"{mark} {chosen_attacks(audit, recipe, which)}"
+        for mark, which in (("*", "strongest"), ("\N{DAGGER}", "strongest_at_low_fpr"))
+        if chosen_attacks(audit, recipe, which)
+    ]
+    return table.rename(index=names), "; ".join(said)
+
+
 def _defences(audit: Audit) -> list[dict[str, Any]]:
     "What the page says of each recipe."
     return [
@@ -75,7 +92,7 @@ def _defences(audit: Audit) -> list[dict[str, Any]]:
             "word": (word := verdict_word(audit, recipe)),
             "mark": _mark_of(word),
             "said": recipe_sentences(audit, recipe),
-            "table": recipe_table(audit, recipe),
+            **dict(zip(("table", "by"), _table_and_attackers(audit, recipe), strict=True)),
         }
         for recipe, does in what_defences_do(audit).items()
     ]
