@@ -109,13 +109,20 @@ def _picture_figure(
 
 
 # %% ../../nbs/26_report.ipynb #76a70db9
+def _legend_beside(ax: "Axes") -> None:
+    "Move the legend out of the plot, to its right."
+    left, below, width, height = ax.get_position().bounds
+    ax.set_position((left, below, width - 0.22, height))
+    ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+
 def _tradeoff_figure(audit: Audit) -> "dict[str, Figure]":
     "Leak against distortion; nothing where there are no two recipes with a strongest attack."
     leaks = [audit.value(recipe, "over_floor", "strongest") for recipe in audit.recipes]
     if len([leak for leak in leaks if leak is not None]) < 2:
         return {}
-    fig, ax = _empty_figure(6.2, 3.6)
-    plot_tradeoff(audit, ax)
+    fig, ax = _empty_figure(7.2, 3.6)
+    _legend_beside(plot_tradeoff(audit, ax))
     return {TRADEOFF: fig}
 
 
@@ -124,8 +131,8 @@ def _roc_figure(audit: Audit) -> "dict[str, Figure]":
     curves = {recipe: shown["roc"] for recipe, shown in audit.shown.items() if "roc" in shown}
     if not curves:
         return {}
-    fig, ax = _empty_figure(5.4, 3.8)
-    plot_roc(curves, ax)
+    fig, ax = _empty_figure(7.2, 3.8)
+    _legend_beside(plot_roc(curves, ax))
     return {
         "The strongest attack on each recipe at every threshold. At the left edge single people"
         " are accused with certainty (log axes)": fig

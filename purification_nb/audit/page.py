@@ -102,7 +102,10 @@ def _most_exposed(audit: Audit, most: int = 10) -> pd.DataFrame | None:
     "The most exposed members of the first recipe; None where nobody was told."
     if "exposed" not in audit.shown[audit.first]:
         return None
-    return audit.records_at_risk(audit.first).head(most).round(3)
+    table = audit.records_at_risk(audit.first).head(most).round(3)
+    for column in {"right", "re-identified"} & {*table.columns}:
+        table[column] = [("no", "yes")[bool(one)] for one in table[column]]
+    return table
 
 
 # %% ../../nbs/26_report.ipynb #bd937bfd
@@ -145,7 +148,7 @@ def rendered_page(
     }
     details = {
         "attacks": audit.attacks_table().rename_axis("attack"),
-        "attack_count": len(settings["attacks"]),
+        "attack_count": len([name for name in settings["attacks"] if name != "inversion"]),
         "exposed": _most_exposed(audit),
         "cards": {name: ALL_ATTACKS[name]().card for name in settings["attacks"]},
         "refused": sorted({why for why in audit.table.error if why}),
