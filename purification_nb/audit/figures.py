@@ -5,6 +5,7 @@
 __all__ = ["MARKS", "TRADEOFF", "EXPOSED", "plot_tradeoff", "figures"]
 
 # %% ../../nbs/26_report.ipynb #830559e8
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ def _empty_figure(width: float, height: float) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(width, height))
-    left, below = 0.75 / width, 0.5 / height
+    left, below = 0.95 / width, 0.5 / height
     return fig, fig.add_axes((left, below, 1 - left - 0.15 / width, 1 - below - 0.1 / height))
 
 
@@ -113,7 +114,10 @@ def _legend_beside(ax: "Axes") -> None:
     "Move the legend out of the plot, to its right."
     left, below, width, height = ax.get_position().bounds
     ax.set_position((left, below, width - 0.22, height))
-    ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    handles, names = ax.get_legend_handles_labels()
+    names = [textwrap.fill(name, 24) for name in names]
+    legend = ax.legend(handles, names, frameon=False, fontsize=8, loc="center left")
+    legend.set_bbox_to_anchor((1.01, 0.5), ax.transAxes)
 
 
 def _tradeoff_figure(audit: Audit) -> "dict[str, Figure]":

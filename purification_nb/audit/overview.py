@@ -144,13 +144,13 @@ def _measured_anywhere(found: AuditAnswers, metric: str) -> bool:
 # %% ../../nbs/26_report.ipynb #32fa337e
 def overview(found: AuditAnswers) -> pd.DataFrame:
     "One line a recipe, as texts: what it leaks, what it costs, and the verdict in a word."
-    floor = "floor" if _measured_anywhere(found, "tpr_floor_at_fpr_0.01") else "chance"
-    columns: dict[str, Callable[[AuditAnswers, str], str]] = {
-        "leak over the label floor": _leak_with_interval,
-        f"TPR at 1% FPR ({floor})": _tpr_beside_floor,
-        "accuracy": lambda found, recipe: _percent(found.value(recipe, "test_accuracy"), 1),
-        "L1": _l1,
-    }
+    columns: dict[str, Callable[[AuditAnswers, str], str]] = {}
+    columns["leak over the label floor"] = _leak_with_interval
+    if any(found.surest(recipe) for recipe in found.recipes):
+        floor = "floor" if _measured_anywhere(found, "tpr_floor_at_fpr_0.01") else "chance"
+        columns[f"TPR at 1% FPR ({floor})"] = _tpr_beside_floor
+    columns["accuracy"] = lambda found, recipe: _percent(found.value(recipe, "test_accuracy"), 1)
+    columns["L1"] = _l1
     if _measured_anywhere(found, "reidentified_members"):
         columns["re-identified"] = lambda found, recipe: _percent(
             found.value(recipe, "reidentified_members", "inversion")
@@ -241,17 +241,19 @@ def doubts_in_order(found: AuditAnswers) -> list[str]:
 
 def _key(table: pd.DataFrame) -> str:
     "What the columns mean."
-    floor = "chance" if "TPR at 1% FPR (chance)" in table else "label and difficulty alone"
-    inversion = (
-        "; re-id.: members picked out of ten by inversion (chance 10%)"
-        if "re-identified" in table
-        else ""
-    )
-    return (
-        "Over label floor: accuracy of the strongest attack less what labels alone give; TPR 1%:"
-        f" members found while 1% of non-members are accused ({floor}); accuracy: on records the"
-        f" model was not trained on; L1: mean change of a score vector, 0 to 2{inversion}."
-    )
+    meant = {
+        "leak over the label floor": "over label floor: accuracy of the strongest attack less what"
+        " labels alone give",
+        "TPR at 1% FPR (floor)": "TPR 1%: members found while 1% of non-members are accused (label"
+        " and difficulty alone)",
+        "TPR at 1% FPR (chance)": "TPR 1%: members found while 1% of non-members are accused"
+        " (chance)",
+        "accuracy": "accuracy: on records the model was not trained on",
+        "L1": "L1: mean change of a score vector, 0 to 2",
+        "re-identified": "re-id.: members picked out of ten by inversion (chance 10%)",
+        "verdict": "verdict: by all attacks that were tried",
+    }
+    return "; ".join(meant[str(column)] for column in table.columns) + "."
 
 
 def _wrapped(text: str) -> str:
