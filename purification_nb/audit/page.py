@@ -117,6 +117,17 @@ def _page_template() -> jinja2.Template:
     )
 
 
+def _verdict(audit: Audit) -> dict[str, Any]:
+    "What stands at the top of the page."
+    return {
+        "doubts": doubts_in_order(audit),
+        "title": verdict_title(audit),
+        "mark": _mark_of(verdict_word(audit, audit.first)),
+        "headline": headline(audit, names=False),
+        "scale": scale_of(audit),
+    }
+
+
 def rendered_page(
     audit: Audit,
     pictures: dict[str, str],  # title -> a PNG in base64
@@ -129,7 +140,6 @@ def rendered_page(
         title -> a PNG in base64
     """
     run, settings = audit.run, audit.run["settings"]
-    word = verdict_word(audit, audit.first)
     table = overview(audit)
     about = {
         "run": run,
@@ -138,13 +148,6 @@ def rendered_page(
         "model": settings.get("model", settings.get("target")),
         "day": time.strftime("%d %B %Y").lstrip("0"),
         "run_text": json.dumps(run, indent=1),
-    }
-    verdict = {
-        "doubts": doubts_in_order(audit),
-        "title": verdict_title(audit),
-        "mark": _mark_of(word),
-        "headline": headline(audit, names=False),
-        "scale": scale_of(audit),
     }
     details = {
         "attacks": audit.attacks_table().rename_axis("attack"),
@@ -156,7 +159,7 @@ def rendered_page(
     }
     return _page_template().render(
         **about,
-        **verdict,
+        **_verdict(audit),
         **details,
         overview=table,
         marks=[_mark_of(one) for one in table.verdict],
