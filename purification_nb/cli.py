@@ -24,6 +24,7 @@ __all__ = [
 
 import os
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,9 +94,7 @@ def _errors_as_one_line(
 
 def _print_findings(found: "Audit", folder: Path) -> None:
     "What an audit found, on the terminal."
-    _say(f"\n{found}\n")
-    for sentence in found.sentences():
-        _say(f"- {sentence}")
+    _say(f"\n{found}")
     _say(f"\nThe report: {folder / 'report.html'}")
 
 
@@ -234,7 +233,7 @@ def _check_purify_options(reference: Path | None, purify: bool, keep_label: bool
 def _print_what_is_left(found: "ScoresAudit", purifier_folder: Path | None) -> None:
     "What could not be audited, and what to do with the purifier that was saved."
     if left := found.run["settings"]["not applicable"]:
-        _say(f"Not applicable to scores alone: {', '.join(left)}")
+        _say(textwrap.fill(f"Not applicable to scores alone: {', '.join(left)}", 80))
     if purifier_folder:
         _say(
             f"The purifier: {purifier_folder}; next: purification-nb purify scores.csv --with"

@@ -143,7 +143,7 @@ def test_the_command_writes_the_results_file_and_finds_the_planted_leak(audited)
     )
     assert (
         "Not applicable to scores alone: lira_online, calibrated, label_only_noise, inversion"
-        in done.stdout
+        in " ".join(done.stdout.split())
     )
 
 

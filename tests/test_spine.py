@@ -247,7 +247,9 @@ def test_the_same_table_again_from_remembered_networks_and_one_at_a_time(pairs, 
 
 def test_what_is_printed_is_what_is_written(demo):
     results, said = demo
-    assert f"{number(results, 'purifier', 'accuracy', 'strongest'):.3f}" in said
+    over = f"{number(results, 'purifier', 'over_floor', 'strongest'):+.3f}".replace("0.", ".", 1)
+    assert any(line.startswith("purifier ") and over in line for line in said.splitlines())
+    assert max(map(len, said.splitlines())) <= 100
     assert "report.html" in said
 
 

@@ -19,6 +19,7 @@ from ..audit.sentences import (
     reidentification_sentence,
 )
 from .exposure import exposure_table
+from .overview import html_for_notebook, overview, text_for_terminal
 from .table import CHOSEN, AuditAnswers, attack_title
 
 
@@ -142,6 +143,10 @@ class Audit(AuditAnswers):
         lines = {recipe: _summary_line(self, recipe) for recipe in self.recipes}
         return pd.DataFrame(lines).T.astype(float)
 
+    def overview(self) -> pd.DataFrame:
+        "One line a recipe, as texts: what it leaks, what it costs, and a verdict in a word."
+        return overview(self)
+
     def conclusion(self) -> list[str]:
         "Doubts about the input, the leak, the best defences, inversion; remarks at the end."
         sentences = (
@@ -178,13 +183,9 @@ class Audit(AuditAnswers):
         return _attacks_beside_recipes(self.table, self.recipes)
 
     def _repr_html_(self) -> str:
-        return as_text(self.summary()).to_html()
+        return html_for_notebook(self)
 
     def __str__(self) -> str:
-        with pd.option_context("display.width", 200, "display.max_columns", None):
-            table = as_text(self.summary()).to_string()
-        settings = self.run["settings"]
-        model = settings.get("model", settings.get("target"))
-        return "\n".join([f"Model: {model}", *self.conclusion(), "", table])
+        return text_for_terminal(self)
 
     __repr__ = __str__

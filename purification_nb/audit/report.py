@@ -11,21 +11,17 @@ import io
 import json
 import os
 import time
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 
-from ..attacks.catalogue import ALL_ATTACKS
-from ..defences.catalogue import CATALOGUE
 from ..files import check_writable, write_report
 from ..records import InputError
 from .figures import figures
 from .findings import Audit, as_text, recipe_title
-from .sentences import recipe_paragraph, recipe_table
+from .page import rendered_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -136,17 +132,6 @@ def load_results(
 
 
 # %% ../../nbs/26_report.ipynb #3e1ec649
-def _page_template() -> jinja2.Template:
-    "The page, before anything stands in it."
-    page = files("purification_nb") / "assets" / "report.html"
-    return jinja2.Template(page.read_text(encoding="utf-8"), autoescape=True)
-
-
-def _as_html(table: pd.DataFrame) -> str:
-    "A table of a page."
-    return jinja2.filters.Markup(table.to_html(border=0, na_rep="not measured"))
-
-
 def _as_markdown(table: pd.DataFrame) -> str:
     "A pipe table."
     header = [str(table.index.name or ""), *map(str, table.columns)]
@@ -159,49 +144,8 @@ def _as_markdown(table: pd.DataFrame) -> str:
 def _as_png(figure: "Figure") -> str:
     "A figure as a PNG in base64, to stand inside a page."
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    figure.savefig(buffer, format="png", dpi=130)
     return base64.b64encode(buffer.getvalue()).decode()
-
-
-# %% ../../nbs/26_report.ipynb #c5d44465
-def _what_defences_do(audit: Audit) -> dict[str, str]:
-    "A line for each recipe."
-    names = {recipe: shown["row"][0] for recipe, shown in audit.shown.items()}
-    return {
-        recipe: CATALOGUE[name].does if name in CATALOGUE else "a defence of your own"
-        for recipe, name in names.items()
-    }
-
-
-def _most_exposed(audit: Audit, most: int = 10) -> str:
-    "The most exposed members of the first recipe; an empty text where nobody was told."
-    if "exposed" not in audit.shown[audit.first]:
-        return ""
-    return _as_html(audit.records_at_risk(audit.first).head(most).round(3))
-
-
-def _page(audit: Audit, pictures: dict[str, str]) -> str:
-    "The page, with figures as base64 PNGs."
-    run, settings = audit.run, audit.run["settings"]
-    return _page_template().render(
-        data=settings["data"],
-        seeds=len(settings["seeds"]),
-        run=run,
-        paragraphs={
-            recipe_paragraph(audit, recipe): _as_html(recipe_table(audit, recipe))
-            for recipe in audit.recipes
-        },
-        conclusion=audit.conclusion(),
-        model=settings.get("model", settings.get("target")),
-        defences=_what_defences_do(audit),
-        summary=_as_html(as_text(audit.summary())),
-        attacks=_as_html(audit.attacks_table()),
-        exposed=_most_exposed(audit),
-        pictures=pictures,
-        cards={name: ALL_ATTACKS[name]().card for name in settings["attacks"]},
-        run_text=json.dumps(run, indent=1),
-        refused=sorted({why for why in audit.table.error if why}),
-    )
 
 
 # %% ../../nbs/26_report.ipynb #ffbc4d29
@@ -250,7 +194,7 @@ def save(
     folder, start = check_writable(folder), time.perf_counter()
     pictures = {title: _as_png(figure) for title, figure in figures(audit).items()}
     audit.run["seconds"]["report"] = round(time.perf_counter() - start, 2)
-    page, text = _page(audit, pictures), _text_to_paste(audit)
+    page, text = rendered_page(audit, pictures), _text_to_paste(audit)
     contents = {
         "audit.json": _results(audit),
         "table.md": text.encode(errors="replace"),  # the name of a file may be no text

@@ -48,6 +48,7 @@ from .measure import CellPlan
 from .own_sets import HOW, own_sets
 from .pooling import Cells, results_by_seed, table_and_verdicts
 from .references import References
+from .remembered import remember_run, remembered_run, run_path
 from .shift import shift_doubt
 
 
@@ -237,6 +238,28 @@ def _measured_cells(
     return cells
 
 
+# %% ../../nbs/25_audit.ipynb #22413051
+def _found(
+    plan: AuditPlan,
+    references: list[References],
+    plans: list[CellPlan],
+    cells: Cells,
+    told: dict[str, Any],  # `_settings` as "settings", and `_doubts_as_told`
+) -> Audit:
+    "Everything that was measured, as an audit."
+    table, judged = table_and_verdicts(plans, cells, told["shift"])
+    run = {**versions_and_machine(), "scale": scale(), **told}
+    run |= results_by_seed(plans, cells) | {"verdicts": judged}
+    run["controls"] = _controls(plan, references)
+    return Audit(table, run, _results_shown(plans, cells), _pictures(plan), references[0].drawn)
+
+
+def _with_clock(found: Audit, clock: list[float]) -> Audit:
+    "The same, with the seconds that each stage took now."
+    found.run |= versions_and_machine() | {"seconds": _seconds(clock)}
+    return found
+
+
 # %% ../../nbs/25_audit.ipynb #297c74da
 def audit(  # noqa: PLR0913 - the one call of the library: each of these is asked for by itself
     # with `members`, a trained model as `as_predictor` takes it; without, a name for `load`, a
@@ -322,10 +345,12 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
         if progress:
             tqdm.write(line, file=sys.stderr)
 
-    about, at_scale = versions_and_machine(), scale()
     named, chosen = _names_chosen(recipes, attacks, target)
     listed, clock = _seed_list(seeds), [time.perf_counter()]
     plan = plan_audit(data, listed, named, chosen, target, other)
+    path = run_path(plan, shadows, strongest)
+    if known := remembered_run(path, _pictures(plan)):
+        return _with_clock(known, [*clock, *[time.perf_counter()] * 2])
     models = trained_models(plan, shadows, jobs, bar("targets and references"), tell)
     references = [one.references for one in models]
     clock.append(time.perf_counter())
@@ -333,9 +358,7 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     plans = _cell_plans(plan, models, strongest)
     cells = _measured_cells(plans, jobs, bar("recipes and attacks"), tell)
     clock.append(time.perf_counter())
-    told = _doubts_as_told(plan, doubts)
-    table, judged = table_and_verdicts(plans, cells, told["shift"])
-    run = {**about, "scale": at_scale, "settings": _settings(plan, models[0])}
-    run |= results_by_seed(plans, cells) | {"verdicts": judged} | told
-    run |= {"controls": _controls(plan, references), "seconds": _seconds(clock)}
-    return Audit(table, run, _results_shown(plans, cells), _pictures(plan), references[0].drawn)
+    told = {"settings": _settings(plan, models[0])} | _doubts_as_told(plan, doubts)
+    found = _with_clock(_found(plan, references, plans, cells, told), clock)
+    remember_run(path, found, plans, [result for _, result in cells])
+    return found

@@ -5,10 +5,14 @@
 __all__ = [
     "Costs",
     "Line",
+    "chosen_attacks",
+    "with_interval",
+    "doubtful",
     "verdict_sentence",
     "leak_sentence",
     "leading_defences_sentence",
     "reidentification_sentence",
+    "recipe_sentences",
     "recipe_paragraph",
     "recipe_table",
 ]
@@ -30,20 +34,20 @@ def _enumerated(names: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
-def _chosen_names(found: AuditAnswers, recipe: str, what: str = "strongest") -> str:
+def chosen_attacks(found: AuditAnswers, recipe: str, what: str = "strongest") -> str:
     "The attacks that the attacker chose under some seed."
     names = found.run.get(what, {}).get(recipe, {}).values()
     return " or ".join(sorted(set(filter(None, names))))
 
 
-def _with_interval(ends: list[float], signed: bool = False) -> str:
+def with_interval(ends: list[float], signed: bool = False) -> str:
     "'0.5 [0.4, 0.6]', three digits each."
     value, low, high = (_signed(end) if signed else f"{end:.3f}" for end in ends)
     return f"{value} [{low}, {high}]"
 
 
 # %% ../../nbs/26_report.ipynb #0e1bf749
-def _doubtful(found: AuditAnswers) -> bool:
+def doubtful(found: AuditAnswers) -> bool:
     "Whether a doubt about the input stands in the way of any conclusion."
     return bool(found.run.get("deciding_doubts"))
 
@@ -53,15 +57,15 @@ def verdict_sentence(found: AuditAnswers, recipe: str) -> str | None:
     verdict, over = found.verdict(recipe), found.interval(recipe, "over_floor", "strongest")
     if verdict is None or over is None:
         return None
-    if _doubtful(found):
+    if doubtful(found):
         return "Whether its scores leak cannot be said while the doubt above stands."
     if verdict["verdict"] == "shift":
         return (
-            f"It finds {_with_interval(over, signed=True)} over the label floor, which is no more"
+            f"It finds {with_interval(over, signed=True)} over the label floor, which is no more"
             " than the records themselves give away (a shift); no leak beyond that was found."
         )
     if verdict["verdict"] == "leaks" and over[1] > 0:
-        return f"Its scores leak: {_with_interval(over, signed=True)} over the label floor."
+        return f"Its scores leak: {with_interval(over, signed=True)} over the label floor."
     if verdict["verdict"] == "leaks":
         name, found_more = (found.fails_under(recipe) or [("strongest", over[0])])[0]
         return (
@@ -84,7 +88,7 @@ def leak_sentence(found: AuditAnswers) -> str | None:
     return (
         f"Of 100 records, half of them members, the strongest attack on"
         f" {'the undefended service' if first == 'none' else first}"
-        f" ({_chosen_names(found, first)}, chosen on records the attacker knows) is right about"
+        f" ({chosen_attacks(found, first)}, chosen on records the attacker knows) is right about"
         f" {value:.0f}; chance is 50, and the label alone gives {floor:.0f}, the label floor."
         f" {verdict}"
     )
@@ -169,7 +173,7 @@ def reidentification_sentence(found: AuditAnswers) -> str | None:
 # %% ../../nbs/26_report.ipynb #83fb02a9
 def _not_stopped_sentence(found: AuditAnswers, recipe: str) -> str | None:
     "Which attacks it does not stop, all attacks of the report judged together."
-    under = [] if _doubtful(found) else found.fails_under(recipe)
+    under = [] if doubtful(found) else found.fails_under(recipe)
     if not under:
         return None
     names = [f"{name} ({_signed(over)})" for name, over in under[:3]]
@@ -186,14 +190,19 @@ def _failure_sentence(found: AuditAnswers, recipe: str) -> str | None:
     return f"It failed under some of the seeds ({why}); what follows is of the others."
 
 
-def recipe_paragraph(found: AuditAnswers, recipe: str) -> str:
+def recipe_sentences(found: AuditAnswers, recipe: str) -> str:
     "The verdict on a recipe, and what it does not stop."
     failed = _failure_sentence(found, recipe)
     if failed and not found.measured(recipe):
-        return f"{recipe}: {failed}"
+        return failed
     verdict = verdict_sentence(found, recipe) or "No membership attack was chosen."
     sentences = failed, verdict, _not_stopped_sentence(found, recipe)
-    return f"{recipe}: " + " ".join(filter(None, sentences))
+    return " ".join(filter(None, sentences))
+
+
+def recipe_paragraph(found: AuditAnswers, recipe: str) -> str:
+    "The same behind the recipe's name."
+    return f"{recipe}: {recipe_sentences(found, recipe)}"
 
 
 # %% ../../nbs/26_report.ipynb #fd9f4102
@@ -204,12 +213,12 @@ def _attack_lines(found: AuditAnswers, recipe: str) -> list[Line]:
     "What attackers find."
     floor = found.value(recipe, "label_floor")
     chosen, surest = (
-        _chosen_names(found, recipe, what) for what in ("strongest", "strongest_at_low_fpr")
+        chosen_attacks(found, recipe, what) for what in ("strongest", "strongest_at_low_fpr")
     )
     by_label = found.interval(recipe, "tpr_floor_at_fpr_0.01")
     tpr_floor = "chance: 0.010"
     if by_label:
-        tpr_floor = f"label and difficulty alone: {_with_interval(by_label)}"
+        tpr_floor = f"label and difficulty alone: {with_interval(by_label)}"
     return [
         (
             f"accuracy of the strongest attack ({chosen})",

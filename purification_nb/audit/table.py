@@ -14,6 +14,7 @@ __all__ = [
 # %% ../../nbs/25_audit.ipynb #71c8aab8
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pandas as pd
 
@@ -33,6 +34,21 @@ def attack_title(attack: str, adaptive: Any) -> str:
 
 
 # %% ../../nbs/25_audit.ipynb #fefe7774
+# audit -> its table, and what `_pooled_by_name` made of it
+_POOLED: "WeakKeyDictionary[AuditTable, tuple[pd.DataFrame, dict]]" = WeakKeyDictionary()
+
+
+def _pooled_by_name(table: pd.DataFrame) -> dict[tuple, list[dict[str, Any]]]:
+    "The rows that pool the seeds, by recipe, setting and metric; a report asks hundreds of times."
+    found: dict[tuple, list[dict[str, Any]]] = {}
+    pooled = table[table.seed.isna()].astype(object)
+    for row in pooled.where(pooled.notna(), None).to_dict("records"):
+        named = {str(column): value for column, value in row.items()}
+        key = named["recipe"], named["setting"], named["metric"]
+        found.setdefault(key, []).append(named)
+    return found
+
+
 @dataclass(eq=False, repr=False)
 class AuditTable:
     """The table of an audit, and what can be read off it.
@@ -76,10 +92,14 @@ class AuditTable:
         rows = self.table[(self.table.recipe == name) & (self.table.metric == metric)]
         return rows[rows.setting.isna() if setting is None else rows.setting == setting]
 
-    def _pooled_rows(self, recipe: str, metric: str) -> pd.DataFrame:
+    def _pooled_rows(self, recipe: str, metric: str) -> list[dict[str, Any]]:
         "The rows that pool the seeds."
-        rows = self._rows_of(recipe, metric)
-        return rows[rows.seed.isna()]
+        name, setting = self._name_and_setting(recipe)
+        held = _POOLED.get(self)
+        if held is None or held[0] is not self.table:
+            held = self.table, _pooled_by_name(self.table)
+            _POOLED[self] = held
+        return held[1].get((name, setting, metric), [])
 
     def value(
         self,
@@ -104,13 +124,11 @@ class AuditTable:
         adaptive : bool
             of an attack in two forms, the adaptive one
         """
-        rows = self._pooled_rows(recipe, metric)
-        if attack is None:
-            rows = rows[rows.attack.isna()]
-        else:
-            of_form = rows.adaptive.isna() | (rows.adaptive == adaptive)
-            rows = rows[(rows.attack == attack) & of_form]
-        return None if rows.empty else rows.iloc[0][what]
+        for row in self._pooled_rows(recipe, metric):
+            other_form = row["adaptive"] is not None and row["adaptive"] != adaptive
+            if row["attack"] == attack and not (attack is not None and other_form):
+                return row[what]
+        return None
 
 
 # %% ../../nbs/25_audit.ipynb #133b9452

@@ -1,0 +1,224 @@
+"""What an audit says of itself: the verdict, the printed table, the page in a real browser."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from purification_nb.audit import cells, remembered, run
+from purification_nb.audit.findings import Audit
+from purification_nb.audit.overview import headline, overview, verdict_title, verdict_word
+from purification_nb.audit.page import rendered_page
+from purification_nb.audit.report import load_results, save
+from purification_nb.audit.rows import COLUMNS
+from purification_nb.targets import MLPTarget
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+
+
+def row(recipe, metric, value, low=None, high=None, attack=None, error=None):
+    """Give one row of an audit's table that pools the seeds."""
+    known = {"recipe": recipe, "metric": metric, "value": value, "low": low, "high": high}
+    return dict.fromkeys(COLUMNS) | known | {"data": "mine", "attack": attack, "error": error}
+
+
+def rows_of(recipe, over, low, high, floor=0.57):
+    """Give the rows that a report asks of a recipe."""
+    return [
+        row(recipe, "label_floor", floor, floor - 0.02, floor + 0.02),
+        row(recipe, "accuracy", floor + over, floor + low, floor + high, "strongest"),
+        row(recipe, "over_floor", over, low, high, "strongest"),
+        row(recipe, "tpr_at_fpr_0.01", 0.131, 0.05, 0.2, "strongest_at_low_fpr"),
+        row(recipe, "tpr_floor_at_fpr_0.01", 0.037, 0.0, 0.07),
+        row(recipe, "test_accuracy", 0.865, 0.84, 0.89),
+        row(recipe, "distortion_l1", 0.155, 0.14, 0.17),
+        row(recipe, "reidentified_members", 0.38, 0.3, 0.4, "inversion"),
+    ]
+
+
+ENDS = {"leaks": (0.12, 0.1, 0.14), "bounded": (0.0, -0.01, 0.02), "undecided": (0.02, -0.1, 0.12)}
+
+
+def told(**kinds):
+    """Make an audit by hand: recipe -> the verdict on it."""
+    rows, verdicts = [], []
+    for recipe, kind in kinds.items():
+        over, low, high = ENDS[kind]
+        rows += rows_of(recipe, over, low, high)
+        ends = {"over": over, "low": low, "high": high, "p": 0.5}
+        verdicts.append({"recipe": recipe, "attack": "strongest", "verdict": kind} | ends)
+    settings = {"data": "mine", "seeds": [0, 1], "attacks": ["label"], "model": "a trained forest"}
+    found = {
+        "settings": settings,
+        "verdicts": verdicts,
+        "strongest": {recipe: {"0": "boosted", "1": "nsh_log"} for recipe in kinds},
+        "versions": {"purification_nb": "0", "torch": "0"},
+        "scale": "lesson",
+        "seconds": {},
+    }
+    shown = {recipe: {"row": (recipe, None)} for recipe in kinds}
+    return Audit(as_table(rows), found, shown)
+
+
+def as_table(rows):
+    """Make a table as audits have it."""
+    table = pd.DataFrame(rows, dtype=object)
+    return table.where(table.notna(), None)
+
+
+# --- the verdict
+
+
+@pytest.mark.parametrize(
+    ("kind", "title", "second", "word"),
+    [
+        ("leaks", "The scores leak", "The leak is +0.120 [+0.100, +0.140] over", "leaks"),
+        (
+            "bounded",
+            "none of more than 0.020",
+            "more than 0.020 over the label floor can be excluded",
+            "at most 0.020",
+        ),
+        ("undecided", "Too little data", "up to 0.120 over the label floor", "too little data"),
+    ],
+)
+def test_each_of_the_three_verdicts_in_two_sentences(kind, title, second, word):
+    found = told(none=kind)
+    first, how_large = headline(found)
+    assert title in verdict_title(found) and second in how_large
+    assert "chance is 50, and the label alone gives 57" in first
+    assert verdict_word(found, "none") == word == overview(found).verdict["none"]
+    for said in (str(found).replace("\n", " "), found._repr_html_(), rendered_page(found, {})):
+        assert how_large in said
+
+
+def test_a_doubt_that_decides_comes_first_and_forbids_the_verdict():
+    found = told(none="leaks", one_hot="bounded")
+    found.run |= {"doubts": ["small", "swapped?"], "deciding_doubts": ["swapped?"]}
+    assert set(overview(found).verdict) == {"in doubt"} and "No conclusion" in verdict_title(found)
+    for said in (str(found), rendered_page(found, {}).partition("<h1>")[2]):
+        places = [said.lower().index(word) for word in ("swapped?", "small", "no conclusion")]
+        assert places == sorted(places)
+        assert "leaks" not in said.partition("Details")[0].replace(">leaks", "")
+
+
+# --- what is printed
+
+
+def test_what_is_printed_fits_eighty_columns_and_says_all():
+    kinds = dict(none="leaks", constant_per_label="bounded", purifier_keep_label="undecided")
+    found = told(**kinds)
+    lines = str(found).splitlines()
+    assert max(map(len, lines)) <= 80 and repr(found) == str(found)
+    line = next(one for one in lines if one.startswith("none"))
+    assert " ".join(line.split()) == "none +.120 [.100, .140] 13% (4%) 86.5% .15 38% leaks"
+    assert "+.020 [-.100, .120]" in str(found) and "too little data" in str(found)
+
+
+def test_notes_long_names_and_failures_stay_within_a_hundred():
+    long = "rounding (decimals=1, rows=[3, 4, 5], and much more that somebody wrote down here)"
+    found = told(**{"none": "leaks", long: "bounded", "never": "bounded"})
+    more = [
+        row("none", "accuracy", 0.667, 0.6, 0.7, "strongest_repeated"),
+        row("none", "epsilon", 8.0),
+        row("none", "empirical_epsilon", 0.41, attack="strongest"),
+    ]
+    rows = [one for one in found.table.to_dict("records") if one["recipe"] != "never"]
+    failed = row("never", "test_accuracy", None, error="ValueError: no such luck")
+    found.table = as_table([*rows, *more, failed])
+    said = str(found)
+    assert max(map(len, said.splitlines())) <= 80
+    assert "Accuracy with repeated queries: none 0.667" in said
+    assert "none at most 8.00 (promised), at least 0.41 (measured)" in said
+    assert "never failed: ValueError: no such luck" in said
+    assert overview(found).verdict["never"] == "failed"
+    assert "no such luck" in rendered_page(found, {})
+
+
+# --- the page, in a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Give a Chromium, or skip."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium")
+    with sync_api.sync_playwright() as play:
+        running = play.chromium.launch(executable_path=CHROMIUM)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory):
+    """Write the page of an audit by hand, with its figure, to a file."""
+    folder = tmp_path_factory.mktemp("report")
+    found = told(none="leaks", purifier_keep_label="undecided", one_hot="bounded")
+    save(found, folder)
+    assert load_results(folder / "audit.json").overview().equals(found.overview())
+    return folder / "report.html"
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_page_has_no_horizontal_scroll(browser, page_file, width):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(page_file.as_uri())
+    for _ in range(2):  # folded, and all opened
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    assert page.locator("img").count() == 1  # one figure stands open
+    words = page.locator(".word").all_inner_texts()
+    assert "leaks" in words and "too little data" in words and "at most 0.020" in words
+    page.close()
+
+
+def test_a_page_in_print_opens_what_is_folded(browser, page_file):
+    page = browser.new_page()
+    page.goto(page_file.as_uri())
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.get_by_text("True positive rate at a false positive rate").is_visible()
+    assert not page.get_by_text("The run: versions").is_visible()
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details[open]").count() == 0
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    page.close()
+
+
+# --- a second run
+
+
+def test_a_second_run_looks_nothing_up_but_itself(monkeypatch, tmp_path):
+    monkeypatch.setenv("PURIFICATION_NB_CACHE", str(tmp_path / "cache"))
+    small = MLPTarget((16,), epochs=3)
+    how = dict(attacks="label", seeds=2, target=small, jobs=1, progress=False)
+    first = run.audit("digits", "none,one_hot", **how)
+    with monkeypatch.context() as forbidden:
+        forbidden.setattr(run, "_measured_cells", lambda *_: 1 / 0)
+        again = run.audit("digits", "none,one_hot", **how)
+    assert again.table.astype(str).equals(first.table.astype(str)) and str(again) == str(first)
+    assert np.array_equal(again.shown["none"]["roc"][0], first.shown["none"]["roc"][0])
+    assert again.records is not None and again.records_at_risk().equals(first.records_at_risk())
+    timeless = [{k: v for k, v in one.run.items() if k != "seconds"} for one in (first, again)]
+    assert json.dumps(timeless[0], default=float) == json.dumps(timeless[1], default=float)
+
+    (file,) = Path(tmp_path / "cache").glob("audit-*.npz")
+    whole = file.read_bytes()
+    for broken in (whole[:100], whole.replace(b"checksum", b"checksun")):
+        file.write_bytes(broken)
+        assert remembered.remembered_run(file, None) is None
+    file.write_bytes(whole)
+    for cell in Path(tmp_path / "cache").glob("cell-*.npz"):
+        cell.unlink()
+    assert remembered.remembered_run(file, None) is None
+
+
+def test_an_audit_in_which_something_failed_is_not_remembered(tmp_path):
+    path = tmp_path / "audit-x.npz"
+    remembered.remember_run(path, told(none="leaks"), [], [{"broke": True}])
+    remembered.remember_run(None, told(none="leaks"), [], [])
+    assert not path.exists() and cells.load_cell(tmp_path / "none") is None
