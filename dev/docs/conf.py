@@ -20,6 +20,7 @@ html_math_renderer = (  # browsers draw it themselves, where MathJax would come 
     "mathml"
 )
 nb_execution_mode = "off"  # the outputs are those saved in the notebooks
+nb_render_markdown_format = "myst"  # a table that a cell made is a table
 myst_enable_extensions = ["dollarmath", "amsmath", "fieldlist"]
 myst_heading_anchors = 3
 add_module_names = False
