@@ -144,6 +144,7 @@ def test_chapters_link_to_chapters_and_to_the_reference(site):
     assert any(link.startswith("api/") and "#purification_nb." in link for link in links)
     index = page_at(site / "index.html").links
     assert {
+        "00_start.html",
         "01_records.html",
         "29_playground.html",
         "tutorials/quickstart.html",

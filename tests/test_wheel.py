@@ -86,7 +86,9 @@ def test_the_sdist_holds_the_notebooks(built):
     }
     assert (
         wanted
-        and wanted | {"settings.ini", "setup.py", "constraints.txt", "README.md", "LICENSE"}
+        and wanted
+        | {"nbs/images/service.svg", "settings.ini", "setup.py", "constraints.txt"}
+        | {"README.md", "LICENSE"}
         <= inside
     )
 

@@ -22,6 +22,7 @@ html_math_renderer = (  # browsers draw it themselves, where MathJax would come 
 nb_execution_mode = "off"  # the outputs are those saved in the notebooks
 nb_code_prompt_show, nb_code_prompt_hide = "Show the imports", "Hide the imports"  # all it folds
 myst_enable_extensions = ["dollarmath", "amsmath", "fieldlist", "colon_fence", "html_image"]
+nb_render_markdown_format = "myst"  # a table that a cell made is a table
 myst_heading_anchors = 3
 add_module_names = False
 python_maximum_signature_line_length = 80
