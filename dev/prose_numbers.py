@@ -2,11 +2,11 @@
 
     python dev/prose_numbers.py [NOTEBOOK ...]     list them, as lines for tests/sourced_numbers.csv
 
-A number in a text cell, a decimal or a percentage, must be what some output of the same notebook, or
-its code, rounds to. Otherwise it is stale, what measured it is gone, or it comes from elsewhere. What
-comes from elsewhere (the paper, another project) is named beside the number, and is entered in
-tests/sourced_numbers.csv: notebook, cell, number, source in words. Headings, code, links and equations
-are passed over.
+A number in a text cell, a decimal or a percentage, must be what some output of the same notebook,
+or its code, rounds to. Otherwise it is stale, or what measured it is gone, or it comes from
+elsewhere: from the paper, say, or another project. Then its source is named beside it, and it is
+entered in tests/sourced_numbers.csv: notebook, cell, number, source in words. Headings, code, links
+and equations are passed over.
 """
 
 import csv

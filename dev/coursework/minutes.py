@@ -2,8 +2,8 @@
 
     python minutes.py NOTEBOOK ...     a line for each notebook: minutes, or nothing, and its path
 
-The last cell of an assignment asks for it. The number is read from the notebook as it was handed in;
-nothing is run. `nbgrader export` writes it into the column `minutes` of grades.csv.
+The last cell of an assignment asks for it. The number is read from the notebook as it was handed
+in; nothing is run. `nbgrader export` writes it into the column `minutes` of grades.csv.
 """
 
 import json

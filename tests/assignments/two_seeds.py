@@ -152,9 +152,7 @@ def main(*arguments: str, into: str | None = None) -> None:
     for name in names:
         start, tapes = time.perf_counter(), {}
         with tempfile.TemporaryDirectory() as folder:
-            every[name] = [
-                row for seed in SEEDS for row in year(name, seed, Path(folder), tapes)
-            ]
+            every[name] = [row for seed in SEEDS for row in year(name, seed, Path(folder), tapes)]
         for test, seed, *said in every[name]:
             solution, copied = (text.strip()[-50:].replace("\n", " ") or "passes" for text in said)
             print(f"{name[:2]} {test:28} {seed:5}  solution: {solution:50}  copied: {copied}")
