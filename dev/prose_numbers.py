@@ -21,7 +21,7 @@ NBS = ROOT / "nbs"
 SOURCED = ROOT / "tests" / "sourced_numbers.csv"
 CLAIMED = re.compile(r"(?<![\w.,])[-+−]?(\d*\.?\d+)(?![\w.]*\d)(\s?%| per cent| percent)?")
 PASSED_OVER = re.compile(
-    r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]*\$|\]\([^)]*\)|^#.*?$|arXiv[: ]\S+|https?://\S+",
+    r"```.*?```|`[^`]*`|Python \d[\d.]*|\$\$.*?\$\$|\$[^$\n]*\$|\]\([^)]*\)|^#.*?$|arXiv[: ]\S+|https?://\S+",
     re.S | re.M,
 )
 SHOWN = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d*\.?\d+(?:e[-+]?\d+)?")
