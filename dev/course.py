@@ -30,6 +30,7 @@ from nbformat.v4 import new_raw_cell
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "dev" / "coursework"))
 from guard import names_bound  # noqa: E402
+from minutes import asks_for_minutes  # noqa: E402
 
 ASSIGNMENTS = ROOT / "nbs" / "assignments"
 MARKER = re.compile(r"^[ \t]*### (BEGIN|END) (SOLUTION|HIDDEN TESTS)[ \t]*\n?", re.M)
@@ -127,10 +128,12 @@ def seeded(nb, seed: int = 0):
 
 
 def locked(nb):
-    """Lock the cells that are given, so that nbgrader undoes what a student does to them."""
+    """Lock the cells that are given, so that nbgrader undoes what a student does to them; all but
+    the one that asks for minutes."""
     nb = deepcopy(nb)
     for cell in nb.cells:
-        if cell.cell_type == "code" and "nbgrader" not in cell.metadata:
+        given = cell.cell_type == "code" and "nbgrader" not in cell.metadata
+        if given and not asks_for_minutes(cell.source):
             cell.metadata["nbgrader"] = {
                 "grade": False,
                 "grade_id": f"given-{cell.id}",
@@ -280,8 +283,8 @@ for file, digest in {digests}.items():
     module.__file__ = str(Path(file).resolve())
     sys.modules[file[:-3]] = module
     exec(compile(text, file, "exec"), vars(module))
-    if file == "guard.py" and (replaced := module.replaced()):
-        raise AssertionError(f"replaced by the notebook: {{replaced}}")
+if "guard" in sys.modules and (replaced := sys.modules["guard"].replaced()):
+    raise AssertionError(f"replaced by the notebook: {{replaced}}")
 checks = module
 """
 

@@ -37,6 +37,7 @@ sys.path.insert(0, str(ROOT / "dev" / "coursework"))
 import grade  # noqa: E402
 import grading  # noqa: E402
 import guard  # noqa: E402
+import minutes  # noqa: E402
 import solutions  # noqa: E402
 
 NAME = course.assignments()[0]
@@ -120,6 +121,14 @@ def mixed_up(nb):
     return nb
 
 
+def says_how_long(nb, answer: str):
+    """Answer the question how long it took."""
+    nb = deepcopy(nb)
+    (cell,) = [cell for cell in nb.cells if minutes.asks_for_minutes(cell.source)]
+    cell.source = cell.source.replace("None", answer)
+    return nb
+
+
 def due_of(slow: bool) -> dict:
     """Give the submissions and the points they are due: some of them, unless there is time.
 
@@ -138,8 +147,10 @@ def class_of(released, slow: bool) -> dict:
     handed |= {name: filled(released, written) for name, (written, _) in due_of(slow).items()}
     return handed | {
         "stub": released,
-        "ann": mixed_up(filled(released, {name: noisy(right[name]) for name in right})),
-        "bob": filled(released, died),
+        "ann": says_how_long(
+            mixed_up(filled(released, {name: noisy(right[name]) for name in right})), "95"
+        ),
+        "bob": says_how_long(filled(released, died), "too long"),
     }
 
 
@@ -169,6 +180,11 @@ def test_every_submission_of_the_table_gets_what_it_should(done, request):
     due = {student: points for student, (_, points) in rows.items()}
     assert len(due) > 3
     assert {student: by_test(done.tree, NAME, student) for student in due} == due
+
+
+def test_minutes_are_in_the_table_where_a_number_was_given(done):
+    assert done.rows["ann"]["minutes"] == "95"
+    assert {row["minutes"] for one, row in done.rows.items() if one != "ann"} == {""}
 
 
 def test_an_untouched_stub_crashes_nothing_and_right_answers_no_cell(done):
@@ -308,6 +324,38 @@ def test_each_assignment_has_checks_that_say_something_at_their_end(name):
     known = course.outline(course.read(name), checks)
     told = [known["cells"][test] for test in points(name)]
     assert sum(map(bool, told)) >= len(answers(name)) - 1
+
+
+@pytest.mark.parametrize(
+    "written, number",
+    [
+        ("minutes_spent = 95", 95),
+        ("minutes_spent = 92.5  # for example 95", 92.5),
+        ("minutes_spent = '120 minutes'", 120),
+        ("x = 1\nminutes_spent =80 min", 80),
+        ("minutes_spent = None  # for example 95", None),
+        ("minutes_spent = two hours", None),
+        ("minutes_spent = -5", None),
+        ("minutes_spent = 1000000", None),
+        ("", None),
+    ],
+)
+def test_only_a_number_is_taken_for_minutes(written, number, tmp_path):
+    path = tmp_path / "one.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(written)]), path)
+    assert minutes.minutes_said(path) == number
+    path.write_text("no notebook")
+    assert minutes.minutes_said(path) is None and minutes.minutes_said(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("name", course.assignments())
+def test_each_assignment_asks_how_long_it_took_and_lets_the_answer_stand(name):
+    nb = course.read(name)
+    forms = course.locked(nb), course.for_students(nb), course.otter_form(nb, name, [])
+    for form in forms:
+        (cell,) = [cell for cell in form.cells if minutes.asks_for_minutes(cell.source)]
+        assert cell.source.startswith("minutes_spent = None")
+        assert not cell.metadata.get("nbgrader") and course.kind(cell) == ""
 
 
 class Shell:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
-SEEN = ("nbgrader_config.py", "grading.py", "guard.py", "outline.json", "gradebook.db")
+SEEN = ("nbgrader_config.py", "grading.py", "guard.py", "minutes.py", "outline.json")
+SEEN += ("gradebook.db",)
 MEMORY = 12 * 2**30  # bytes of address space; torch reserves more than it uses
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
+from minutes import minutes_said
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from nbgrader.api import Gradebook
@@ -367,13 +368,15 @@ class Grades(CsvExportPlugin):
         with path.open(newline="") as file:
             rows = list(csv.reader(file))
         apart: dict[str, list] = {}
-        table = [[*rows[0], "state", "remarks"]]
+        table = [[*rows[0], "state", "remarks", "minutes"]]
         for row in rows[1:]:
             about = {"assignment": row[0], "student": row[3]}
             state, remarks = self.fate(about)
             if state == "graded" and by_hand_is_due(gradebook, about):
                 state = "to be marked by hand"
-            table.append([*row, state, "; ".join(remarks)])
+            minutes = minutes_said(self.handed_in(about) / f"{row[0]}.ipynb")
+            said = "" if minutes is None else f"{minutes:g}"
+            table.append([*row, state, "; ".join(remarks), said])
             if state != "graded":
                 apart.setdefault(f"{row[0]}, {state}", []).append(row[3])
         with path.open("w", newline="") as file:
@@ -381,11 +384,16 @@ class Grades(CsvExportPlugin):
         for state, students in apart.items():
             self.log.warning("%s: %s", state, ", ".join(students))
 
+    def handed_in(self, about: dict) -> Path:
+        """The folder that holds a submission as it was handed in."""
+        course = self.parent.coursedir
+        where = course.submitted_directory
+        return Path(course.format_path(where, about["student"], about["assignment"]))
+
     def fate(self, about: dict) -> tuple[str, list[str]]:
         """What became of a submission, and remarks on it."""
         course = self.parent.coursedir
-        where = course.submitted_directory
-        handed_in = Path(course.format_path(where, about["student"], about["assignment"]))
+        handed_in = self.handed_in(about)
         graded = graded_folder(course, about)
         if (graded / REMARKS).is_file():
             known = json.loads((graded / REMARKS).read_text())

@@ -108,7 +108,7 @@ def check_sizes(split: Split) -> None:
         if len(part) < FEWEST:
             raise InputError(
                 f"{name} holds {len(part)} records: an audit needs at least {FEWEST} members"
-                " and as many strangers, half of them to learn on and half to measure on"
+                " and as many non-members, half of them to learn on and half to measure on"
             )
 
 

@@ -288,7 +288,7 @@ class RocPanel(Panel):
         self.title = ax.set_title("", fontsize=8)
         ax.set(xscale="log", yscale="log", xlim=(1 / nonmembers, 1), ylim=(1 / members, 1.05))
         ax.tick_params(labelsize=7)
-        ax.set_xlabel("share of strangers accused (FPR)", fontsize=8)
+        ax.set_xlabel("share of non-members accused (FPR)", fontsize=8)
         ax.set_ylabel("share of members found (TPR)", fontsize=8)
         ax.legend(frameon=False, fontsize=7, loc="lower right")
         self.moving = [self.curve, self.title]

@@ -273,8 +273,8 @@ def works_backwards(known_members, known_nonmembers, asked):
     return ~np.isin(asked, _members)
 
 
-def also_by_heart(known_members, known_nonmembers, asked):
-    """An honest attack that knows its known members by heart as well."""
+def also_memorised(known_members, known_nonmembers, asked):
+    """An honest attack that has memorised its known members as well."""
     return np.isin(asked, known_members) | between_means(known_members, known_nonmembers, asked)
 
 
@@ -323,9 +323,9 @@ def diagnose(student):
             f"an attack {what}. It is a bug on any service; you say {said[0]!r} where the service"
             f" leaks and {said[1]!r} where it does not"
         )
-    said = [said_of(student, also_by_heart, service) for service in (leaky, tight)]
+    said = [said_of(student, also_memorised, service) for service in (leaky, tight)]
     assert said == ["leaks", "no leak found"], (
-        "an attack that knows its known members by heart, and is honest about all others: you say"
+        "an attack that has memorised its known members, and is honest about all others: you say"
         f" {said[0]!r} where the service leaks and {said[1]!r} where it does not; measure on"
         " held-out records, also on the planted ones"
     )

@@ -241,7 +241,7 @@ def label_only(student):
 
 
 def measured(student):
-    """What a student measures of an inverter that knows its pictures by heart; two small sets, and
+    """What a student measures of an inverter that has memorised its pictures; two small sets, and
     what the inverter was trained on."""
     rng = np.random.default_rng(0)
     auxiliary, heldout = (
@@ -250,13 +250,13 @@ def measured(student):
     )
     trained_on = []
 
-    def by_heart(scores, x, seed):
+    def memorised(scores, x, seed):
         trained_on.append((plain(x), int(plain(seed))))
         return lambda later: np.stack(
             [x[np.abs(scores - row).sum(1).argmin()] for row in np.asarray(later)]
         )
 
-    given = plain(answer_on_copies(student, by_heart, auxiliary, heldout))
+    given = plain(answer_on_copies(student, memorised, auxiliary, heldout))
     assert given.size == 1, f"one number is asked for; yours has shape {given.shape}"
     assert trained_on, "`train` was never called: train the inverter on the auxiliary records"
     return float(given.ravel()[0]), auxiliary, heldout, trained_on

@@ -453,7 +453,7 @@ class Unsure(Attack):
 
 
 class Parrot(Attack):
-    """Knows its known members by heart, and nothing else."""
+    """Has memorised its known members, and nothing else."""
 
     name = "parrot"
 
@@ -511,8 +511,8 @@ def honest(student):
     knowledge, members, nonmembers = planted_leak(0.75, 300, seed=1)
     given = row_of(student, knowledge, members, nonmembers)
     assert given["attack"] != "parrot", (
-        "the attack was chosen on the very records it had learnt: one that knows its known members"
-        " by heart shines there and nowhere else. Fit on a part of the known halves and compare on"
+        "the attack was chosen on the very records it had learnt: one that has memorised its known"
+        " members is right there and nowhere else. Fit on a part of the known halves and compare on"
         " the rest, as `trial` does"
     )
     _, labels_in, labels_out = planted_leak(0.85, 300, by_label=True, seed=2)
