@@ -3,12 +3,12 @@
 
 # %% auto #0
 __all__ = [
+    "best_threshold",
+    "balanced_accuracy",
     "Knowledge",
     "knowledge_of",
     "held_out",
     "ThreatCard",
-    "best_threshold",
-    "balanced_accuracy",
     "Attack",
 ]
 
@@ -23,6 +23,69 @@ import numpy as np
 from .records import InputError, Records, Scored, join
 from .service import Predictor, Recipe
 from .splits import Split
+
+
+# %% ../nbs/04_membership.ipynb #e30bfd03
+def best_threshold(
+    members: np.ndarray,  # (n,) attack scores of known members
+    nonmembers: np.ndarray,  # (m,) attack scores of known non-members
+) -> float:  # at or above it: member
+    """The threshold with the best balanced accuracy on known records.
+
+    Raises `InputError` where there are no members, or no non-members, or a score is not finite.
+
+    Parameters
+    ----------
+    members : np.ndarray
+        (n,) attack scores of known members
+    nonmembers : np.ndarray
+        (m,) attack scores of known non-members
+
+    Returns
+    -------
+    float
+        at or above it: member
+    """
+    if not len(members) or not len(nonmembers):
+        raise InputError(
+            "a threshold needs known members and known non-members, at least one of each"
+        )
+    values = np.concatenate([members, nonmembers])
+    if not np.isfinite(values).all():
+        raise InputError("attack scores must be finite numbers, and here one is not")
+    order = np.argsort(values)[::-1]
+    values, is_member = values[order], order < len(members)
+    # one point of the ROC for each different score, from the highest down
+    last = np.append(np.flatnonzero(values[1:] != values[:-1]), len(values) - 1)
+    tpr = np.append(0, np.cumsum(is_member)[last] / len(members))
+    fpr = np.append(0, np.cumsum(~is_member)[last] / len(nonmembers))
+    thresholds = np.append(np.inf, values[last])
+    best = int(np.argmax(tpr - fpr))
+    here, below = thresholds[best], thresholds[min(best + 1, len(thresholds) - 1)]
+    middle = (here + below) / 2
+    return float(middle if np.isfinite(here) and middle > below else here)
+
+
+# %% ../nbs/04_membership.ipynb #d97f3154
+def balanced_accuracy(
+    members: np.ndarray,  # (n,) whether it says member, of members
+    nonmembers: np.ndarray,  # (m,) likewise, of non-members
+) -> float:  # 0.5 is a coin's
+    """How often an attack is right, members and non-members counted alike.
+
+    Parameters
+    ----------
+    members : np.ndarray
+        (n,) whether it says member, of members
+    nonmembers : np.ndarray
+        (m,) likewise, of non-members
+
+    Returns
+    -------
+    float
+        0.5 is a coin's
+    """
+    return float(np.mean(members) + 1 - np.mean(nonmembers)) / 2
 
 
 # %% ../nbs/04_membership.ipynb #4bf801e4
@@ -201,69 +264,6 @@ class ThreatCard:
         lines = ["| | |", "| --- | --- |"]
         lines += [f"| **{name}** | {text} |" for name, text in rows.items()]
         return "\n".join(lines)
-
-
-# %% ../nbs/04_membership.ipynb #e30bfd03
-def best_threshold(
-    members: np.ndarray,  # (n,) attack scores of known members
-    nonmembers: np.ndarray,  # (m,) attack scores of known non-members
-) -> float:  # at or above it: member
-    """The threshold with the best balanced accuracy on known records.
-
-    Raises `InputError` where there are no members, or no non-members, or a score is not finite.
-
-    Parameters
-    ----------
-    members : np.ndarray
-        (n,) attack scores of known members
-    nonmembers : np.ndarray
-        (m,) attack scores of known non-members
-
-    Returns
-    -------
-    float
-        at or above it: member
-    """
-    if not len(members) or not len(nonmembers):
-        raise InputError(
-            "a threshold needs known members and known non-members, at least one of each"
-        )
-    values = np.concatenate([members, nonmembers])
-    if not np.isfinite(values).all():
-        raise InputError("attack scores must be finite numbers, and here one is not")
-    order = np.argsort(values)[::-1]
-    values, is_member = values[order], order < len(members)
-    # one point of the ROC for each different score, from the highest down
-    last = np.append(np.flatnonzero(values[1:] != values[:-1]), len(values) - 1)
-    tpr = np.append(0, np.cumsum(is_member)[last] / len(members))
-    fpr = np.append(0, np.cumsum(~is_member)[last] / len(nonmembers))
-    thresholds = np.append(np.inf, values[last])
-    best = int(np.argmax(tpr - fpr))
-    here, below = thresholds[best], thresholds[min(best + 1, len(thresholds) - 1)]
-    middle = (here + below) / 2
-    return float(middle if np.isfinite(here) and middle > below else here)
-
-
-# %% ../nbs/04_membership.ipynb #d97f3154
-def balanced_accuracy(
-    members: np.ndarray,  # (n,) whether it says member, of members
-    nonmembers: np.ndarray,  # (m,) likewise, of non-members
-) -> float:  # 0.5 is a coin's
-    """How often an attack is right, members and non-members counted alike.
-
-    Parameters
-    ----------
-    members : np.ndarray
-        (n,) whether it says member, of members
-    nonmembers : np.ndarray
-        (m,) likewise, of non-members
-
-    Returns
-    -------
-    float
-        0.5 is a coin's
-    """
-    return float(np.mean(members) + 1 - np.mean(nonmembers)) / 2
 
 
 # %% ../nbs/04_membership.ipynb #c1af6d0e

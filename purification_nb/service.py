@@ -10,13 +10,13 @@ __all__ = [
     "scores_of",
     "unchanged",
     "Predictor",
+    "undefended",
+    "bind_target",
+    "Recipe",
     "as_predictor",
     "Trained",
     "as_target",
     "made_by",
-    "undefended",
-    "bind_target",
-    "Recipe",
 ]
 
 # %% ../nbs/02_service.ipynb #e4e86205
@@ -166,6 +166,77 @@ class Predictor:
 
 # %% ../nbs/02_service.ipynb #31649846
 Target = Callable[[Records, Records, int], Predictor]  # (d1, d2, seed) -> Predictor
+
+# %% ../nbs/02_service.ipynb #41d2fb4b
+Defence = Callable[[Scored, Scored, int], ScoreMap]  # (scored_d1, scored_d2, seed) -> score map
+
+
+def undefended(
+    scored_d1: Scored,
+    scored_d2: Scored,
+    seed: int,
+) -> ScoreMap:
+    "The defence that does nothing."
+    return unchanged
+
+
+def bind_target(
+    defence: Defence,
+    target: Target,
+) -> Defence:  # told what it defends where it has a method `for_target`
+    """A defence that rehearses with models of its own must know how they are trained.
+
+    Raises `InputError` where it would rehearse and the target is trained already.
+
+    Returns
+    -------
+    Defence
+        told what it defends where it has a method `for_target`
+    """
+    if not hasattr(defence, "for_target"):
+        return defence
+    if isinstance(target, Trained):
+        raise InputError(
+            "not applicable: this defence rehearses on models that are trained as yours was, and"
+            " yours is trained already; hand over a target, a function (d1, d2, seed) -> Predictor"
+            " that trains one"
+        )
+    return defence.for_target(target)
+
+
+# %% ../nbs/02_service.ipynb #b357537d
+@dataclass(frozen=True)
+class Recipe:
+    """How a predictor is made: a target, and a defence on its scores.
+
+    Parameters
+    ----------
+    target : Any
+        (d1, d2, seed) -> Predictor, or a trained model as `as_predictor` takes it
+    defence : Defence
+        (scored_d1, scored_d2, seed) -> score map
+    name : str
+        what tables call it
+    setting : str | None
+        how it differs from that name's default, for tables
+    """
+
+    target: Any  # (d1, d2, seed) -> Predictor, or a trained model as `as_predictor` takes it
+    defence: Defence = undefended  # (scored_d1, scored_d2, seed) -> score map
+    name: str = "none"  # what tables call it
+    setting: str | None = None  # how it differs from that name's default, for tables
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", as_target(self.target))
+
+    def __call__(self, d1: Records, d2: Records, seed: int) -> Predictor:
+        predictor = made_by(self.target, d1, d2, seed)
+        scored_d1, scored_d2 = predictor.answer(d1), predictor.answer(d2)
+        start = time.perf_counter()
+        score_map = bind_target(self.defence, self.target)(scored_d1, scored_d2, seed)
+        seconds = getattr(score_map, "seconds", time.perf_counter() - start)
+        info = {**predictor.info, "defence_seconds": seconds}
+        return replace(predictor, score_map=score_map, info=info)
 
 
 # %% ../nbs/02_service.ipynb #d0b3dcbc
@@ -341,75 +412,3 @@ def _first_line(error: Exception) -> str:
     "What an error says first, with its kind where it is none of ours."
     said = (str(error).strip().splitlines() or [""])[0]
     return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"
-
-
-# %% ../nbs/02_service.ipynb #41d2fb4b
-Defence = Callable[[Scored, Scored, int], ScoreMap]  # (scored_d1, scored_d2, seed) -> score map
-
-
-def undefended(
-    scored_d1: Scored,
-    scored_d2: Scored,
-    seed: int,
-) -> ScoreMap:
-    "The defence that does nothing."
-    return unchanged
-
-
-def bind_target(
-    defence: Defence,
-    target: Target,
-) -> Defence:  # told what it defends where it has a method `for_target`
-    """A defence that rehearses with models of its own must know how they are trained.
-
-    Raises `InputError` where it would rehearse and the target is trained already.
-
-    Returns
-    -------
-    Defence
-        told what it defends where it has a method `for_target`
-    """
-    if not hasattr(defence, "for_target"):
-        return defence
-    if isinstance(target, Trained):
-        raise InputError(
-            "not applicable: this defence rehearses on models that are trained as yours was, and"
-            " yours is trained already; hand over a target, a function (d1, d2, seed) -> Predictor"
-            " that trains one"
-        )
-    return defence.for_target(target)
-
-
-# %% ../nbs/02_service.ipynb #b357537d
-@dataclass(frozen=True)
-class Recipe:
-    """How a predictor is made: a target, and a defence on its scores.
-
-    Parameters
-    ----------
-    target : Any
-        (d1, d2, seed) -> Predictor, or a trained model as `as_predictor` takes it
-    defence : Defence
-        (scored_d1, scored_d2, seed) -> score map
-    name : str
-        what tables call it
-    setting : str | None
-        how it differs from that name's default, for tables
-    """
-
-    target: Any  # (d1, d2, seed) -> Predictor, or a trained model as `as_predictor` takes it
-    defence: Defence = undefended  # (scored_d1, scored_d2, seed) -> score map
-    name: str = "none"  # what tables call it
-    setting: str | None = None  # how it differs from that name's default, for tables
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "target", as_target(self.target))
-
-    def __call__(self, d1: Records, d2: Records, seed: int) -> Predictor:
-        predictor = made_by(self.target, d1, d2, seed)
-        scored_d1, scored_d2 = predictor.answer(d1), predictor.answer(d2)
-        start = time.perf_counter()
-        score_map = bind_target(self.defence, self.target)(scored_d1, scored_d2, seed)
-        seconds = getattr(score_map, "seconds", time.perf_counter() - start)
-        info = {**predictor.info, "defence_seconds": seconds}
-        return replace(predictor, score_map=score_map, info=info)
