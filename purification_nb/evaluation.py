@@ -339,6 +339,8 @@ class Trial:
     ----------
     right : np.ndarray
         (n,) of members, then non-members; NaN where it was not tried
+    above : np.ndarray
+        (n,) the share of the other side that lies on the right side of each
     is_member : np.ndarray
         (n,)
     at_low_fpr : float
@@ -346,6 +348,7 @@ class Trial:
     """
 
     right: np.ndarray  # (n,) of members, then non-members; NaN where it was not tried
+    above: np.ndarray  # (n,) the share of the other side that lies on the right side of each
     is_member: np.ndarray  # (n,)
     at_low_fpr: float  # TPR at 1 % FPR, mean over folds
 
@@ -359,6 +362,11 @@ class Trial:
         "Whether all folds were run."
         return not np.isnan(self.right).any()
 
+    @property
+    def auc(self) -> float:
+        "The area under the ROC curve, mean over folds."
+        return float(np.nanmean(self.above[self.is_member == 1]))
+
     def behind(
         self,
         other: "Trial",
@@ -370,10 +378,26 @@ class Trial:
         float
             in standard errors of the paired difference
         """
-        more = other.right - self.right
+        return self._sum_in_errors(other.right - self.right)
+
+    def auc_behind(
+        self,
+        other: "Trial",
+    ) -> float:  # in standard errors of the paired difference
+        """How far this one's AUC is behind another's (DeLong et al. 1988).
+
+        Returns
+        -------
+        float
+            in standard errors of the paired difference
+        """
+        return self._sum_in_errors(other.above - self.above) / 2
+
+    def _sum_in_errors(self, more: np.ndarray) -> float:
+        "The sum of both sides' means, in standard errors of that of independent sides."
         sides = [more[self.is_member == side] for side in (0, 1)]
-        error = np.sqrt(sum(side.var() / len(side) for side in sides)) / 2
-        return float(np.mean([side.mean() for side in sides]) / max(error, 1e-12))
+        error = np.sqrt(sum(side.var() / len(side) for side in sides))
+        return float(sum(side.mean() for side in sides) / max(error, 1e-12))
 
 
 # %% ../nbs/10_evaluation.ipynb #30237aed
@@ -383,6 +407,13 @@ def _third_of_each(part: Scored, seed: int) -> np.ndarray:
     if len(np.unique(origins[:, 0])) < 3:
         origins = np.arange(len(part))[:, None]
     return folds_by_origin(origins, seed=seed)
+
+
+def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    "The share of others that lies below each value; ties count half."
+    ordered = np.sort(others)
+    below = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    return below / (2 * len(ordered))
 
 
 def try_on_known(
@@ -407,7 +438,7 @@ def try_on_known(
     """
     parts = knowledge.known_records()
     folds = [_third_of_each(part, knowledge.seed) for part in parts]
-    right = [np.full(len(part), np.nan) for part in parts]
+    right, above = ([np.full(len(part), np.nan) for part in parts] for _ in range(2))
     found, low_fprs = [], []
     for out in range(3):
         kept = [part[fold != out] for part, fold in zip(parts, folds, strict=True)]
@@ -416,6 +447,8 @@ def try_on_known(
         scores = [fitted.score(part) for part in test]
         says = [score >= fitted.threshold_ for score in scores]
         right[0][folds[0] == out], right[1][folds[1] == out] = says[0], ~says[1]
+        above[0][folds[0] == out] = _share_below(scores[0], scores[1])
+        above[1][folds[1] == out] = 1 - _share_below(scores[1], scores[0])
         found.append((says[0].mean() + 1 - says[1].mean()) / 2)
         low_fprs.append(LowFPR.at(0.01, scores, [np.ones((1, len(s))) for s in scores]).value)
         # a standard error of the mean so far, at most
@@ -423,7 +456,7 @@ def try_on_known(
         if np.mean(found) + 3 * doubt < beat:
             break
     is_member = np.repeat([1, 0], [len(part) for part in parts])
-    return Trial(np.concatenate(right), is_member, float(np.mean(low_fprs)))
+    return Trial(np.concatenate(right), np.concatenate(above), is_member, float(np.mean(low_fprs)))
 
 
 def trial(
@@ -480,17 +513,12 @@ class Averaged(Attack):
             np.sort(np.concatenate([attack.score(part) for part in known])) for attack in attacks
         ]
 
-    def _place(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
-        "The share of known scores below each value; ties count half."
-        below = np.searchsorted(known, values, side="left")
-        return (below + np.searchsorted(known, values, side="right")) / (2 * len(known))
-
     def score(self, scored: Scored) -> np.ndarray:
         "How far above its threshold each attack is, in shares of known records, on average."
         places = []
         for attack, known in zip(self.attacks, self.known_, strict=True):
-            line = self._place(np.array([attack.threshold_]), known)
-            places.append(self._place(attack.score(scored), known) - line)
+            line = _share_below(np.array([attack.threshold_]), known)
+            places.append(_share_below(attack.score(scored), known) - line)
         return np.mean(places, 0)
 
 
@@ -519,7 +547,16 @@ def near_equals(
     near = [i for i in ranked if trials[i].complete and trials[i].behind(best) <= 1]
     if gap in near:
         return [gap]
-    return near[:_MOST_AVERAGED] or ranked[:1]
+    return near or ranked[:1]
+
+
+def _ordering_as_well(
+    trials: Sequence[Trial],
+    chosen: list[int],  # which of them are as often right
+) -> list[int]:
+    "Those whose AUC is at most a standard error behind the largest of them."
+    best = trials[max(chosen, key=lambda i: trials[i].auc)]
+    return [i for i in chosen if trials[i].auc_behind(best) <= 1]
 
 
 def combined(
@@ -540,6 +577,8 @@ def combined(
     """
     names = [attack.name for attack in attacks]
     chosen = near_equals(trials, names.index("label") if "label" in names else None)
+    if len(chosen) > 1:
+        chosen = _ordering_as_well(trials, chosen)[:_MOST_AVERAGED]
     if len(chosen) == 1:
         return attacks[chosen[0]]
     return Averaged([attacks[i] for i in chosen], knowledge)
