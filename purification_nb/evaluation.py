@@ -12,7 +12,6 @@ __all__ = [
     "evaluate",
     "planted_leak",
     "TrueLabel",
-    "Trial",
     "try_on_known",
     "trial",
     "Averaged",
@@ -44,6 +43,7 @@ from .intervals import (
     weights_of_both,
 )
 from .records import InputError, Scored
+from .trials import Trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -328,76 +328,6 @@ class TrueLabel(Attack):
     def score(self, scored: Scored) -> np.ndarray:
         "The share of members among known records of the same label."
         return self.share_[scored.y]
-
-
-# %% ../nbs/10_evaluation.ipynb #e4906b39
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """How an attack does on known records that it was not fitted on.
-
-    Parameters
-    ----------
-    right : np.ndarray
-        (n,) of members, then non-members; NaN where it was not tried
-    above : np.ndarray
-        (n,) the share of the other side that lies on the right side of each
-    is_member : np.ndarray
-        (n,)
-    at_low_fpr : float
-        TPR at 1 % FPR, mean over folds
-    """
-
-    right: np.ndarray  # (n,) of members, then non-members; NaN where it was not tried
-    above: np.ndarray  # (n,) the share of the other side that lies on the right side of each
-    is_member: np.ndarray  # (n,)
-    at_low_fpr: float  # TPR at 1 % FPR, mean over folds
-
-    @property
-    def accuracy(self) -> float:
-        "Balanced accuracy."
-        return float(np.nanmean([np.nanmean(self.right[self.is_member == s]) for s in (0, 1)]))
-
-    @property
-    def complete(self) -> bool:
-        "Whether all folds were run."
-        return not np.isnan(self.right).any()
-
-    @property
-    def auc(self) -> float:
-        "The area under the ROC curve, mean over folds."
-        return float(np.nanmean(self.above[self.is_member == 1]))
-
-    def behind(
-        self,
-        other: "Trial",
-    ) -> float:  # in standard errors of the paired difference
-        """How far this one's accuracy is behind another's.
-
-        Returns
-        -------
-        float
-            in standard errors of the paired difference
-        """
-        return self._sum_in_errors(other.right - self.right)
-
-    def auc_behind(
-        self,
-        other: "Trial",
-    ) -> float:  # in standard errors of the paired difference
-        """How far this one's AUC is behind another's (DeLong et al. 1988).
-
-        Returns
-        -------
-        float
-            in standard errors of the paired difference
-        """
-        return self._sum_in_errors(other.above - self.above) / 2
-
-    def _sum_in_errors(self, more: np.ndarray) -> float:
-        "The sum of both sides' means, in standard errors of that of independent sides."
-        sides = [more[self.is_member == side] for side in (0, 1)]
-        error = np.sqrt(sum(side.var() / len(side) for side in sides))
-        return float(sum(side.mean() for side in sides) / max(error, 1e-12))
 
 
 # %% ../nbs/10_evaluation.ipynb #30237aed

@@ -11,9 +11,10 @@ from purification_nb.attacks.shadow_attacks import RMIA
 from purification_nb.attacks.shadows import Shadows
 from purification_nb.defences.players import AdversarialModel, Discriminator
 from purification_nb.defences.purifier_training import Batch
-from purification_nb.evaluation import Trial, combined, planted_leak, try_on_known
+from purification_nb.evaluation import combined, planted_leak, try_on_known
 from purification_nb.records import Records, Scored
 from purification_nb.service import Predictor, Recipe
+from purification_nb.trials import Trial
 
 
 class Says(nn.Module):
