@@ -330,7 +330,7 @@ class TrueLabel(Attack):
         return self.share_[scored.y]
 
 
-# %% ../nbs/10_evaluation.ipynb #30237aed
+# %% ../nbs/10_evaluation.ipynb #ea8c4a64
 def _third_of_each(part: Scored, seed: int) -> np.ndarray:
     "(n,) 0, 1 or 2, by what records stem from; record by record where that is not three things."
     origins = origins_of(part)
@@ -346,6 +346,7 @@ def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     return below / (2 * len(ordered))
 
 
+# %% ../nbs/10_evaluation.ipynb #30237aed
 def try_on_known(
     attack: Attack,  # fitted or not; a copy is used
     knowledge: Knowledge,  # of this adversary
@@ -514,6 +515,7 @@ def combined(
     return Averaged([attacks[i] for i in chosen], knowledge)
 
 
+# %% ../nbs/10_evaluation.ipynb #0e151727
 def strongest(
     attacks: Sequence[Attack],  # fitted attacks
     knowledge: Knowledge,  # of this adversary
