@@ -12,7 +12,6 @@ __all__ = [
     "measured",
     "evaluate",
     "TrueLabel",
-    "Trial",
     "try_on_known",
     "trial",
     "Averaged",
@@ -44,6 +43,7 @@ from .intervals import (
     weights_of_both,
 )
 from .records import InputError, Scored
+from .trials import Trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -333,53 +333,7 @@ class TrueLabel(Attack):
         return self.share_[scored.y]
 
 
-# %% ../nbs/10_evaluation.ipynb #e4906b39
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """How an attack does on known records that it was not fitted on.
-
-    Parameters
-    ----------
-    right : np.ndarray
-        (n,) of members, then non-members; NaN where it was not tried
-    is_member : np.ndarray
-        (n,)
-    at_low_fpr : float
-        TPR at 1 % FPR, mean over folds
-    """
-
-    right: np.ndarray  # (n,) of members, then non-members; NaN where it was not tried
-    is_member: np.ndarray  # (n,)
-    at_low_fpr: float  # TPR at 1 % FPR, mean over folds
-
-    @property
-    def accuracy(self) -> float:
-        "Balanced accuracy."
-        return float(np.nanmean([np.nanmean(self.right[self.is_member == s]) for s in (0, 1)]))
-
-    @property
-    def complete(self) -> bool:
-        "Whether all folds were run."
-        return not np.isnan(self.right).any()
-
-    def behind(
-        self,
-        other: "Trial",
-    ) -> float:  # in standard errors of the paired difference
-        """How far this one's accuracy is behind another's.
-
-        Returns
-        -------
-        float
-            in standard errors of the paired difference
-        """
-        more = other.right - self.right
-        sides = [more[self.is_member == side] for side in (0, 1)]
-        error = np.sqrt(sum(side.var() / len(side) for side in sides)) / 2
-        return float(np.mean([side.mean() for side in sides]) / max(error, 1e-12))
-
-
-# %% ../nbs/10_evaluation.ipynb #30237aed
+# %% ../nbs/10_evaluation.ipynb #ea8c4a64
 def _third_of_each(part: Scored, seed: int) -> np.ndarray:
     "(n,) 0, 1 or 2, by what records stem from; record by record where that is not three things."
     origins = origins_of(part)
@@ -388,6 +342,14 @@ def _third_of_each(part: Scored, seed: int) -> np.ndarray:
     return folds_by_origin(origins, seed=seed)
 
 
+def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    "The share of others that lies below each value; ties count half."
+    ordered = np.sort(others)
+    below = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    return below / (2 * len(ordered))
+
+
+# %% ../nbs/10_evaluation.ipynb #30237aed
 def try_on_known(
     attack: Attack,  # fitted or not; a copy is used
     knowledge: Knowledge,  # of this adversary
@@ -410,7 +372,7 @@ def try_on_known(
     """
     parts = knowledge.known_records()
     folds = [_third_of_each(part, knowledge.seed) for part in parts]
-    right = [np.full(len(part), np.nan) for part in parts]
+    right, above = ([np.full(len(part), np.nan) for part in parts] for _ in range(2))
     found, low_fprs = [], []
     for out in range(3):
         kept = [part[fold != out] for part, fold in zip(parts, folds, strict=True)]
@@ -419,6 +381,8 @@ def try_on_known(
         scores = [fitted.score(part) for part in test]
         says = [score >= fitted.threshold_ for score in scores]
         right[0][folds[0] == out], right[1][folds[1] == out] = says[0], ~says[1]
+        above[0][folds[0] == out] = _share_below(scores[0], scores[1])
+        above[1][folds[1] == out] = 1 - _share_below(scores[1], scores[0])
         found.append((says[0].mean() + 1 - says[1].mean()) / 2)
         low_fprs.append(LowFPR.at(0.01, scores, [np.ones((1, len(s))) for s in scores]).value)
         # a standard error of the mean so far, at most
@@ -426,7 +390,7 @@ def try_on_known(
         if np.mean(found) + 3 * doubt < beat:
             break
     is_member = np.repeat([1, 0], [len(part) for part in parts])
-    return Trial(np.concatenate(right), is_member, float(np.mean(low_fprs)))
+    return Trial(np.concatenate(right), np.concatenate(above), is_member, float(np.mean(low_fprs)))
 
 
 def trial(
@@ -483,17 +447,12 @@ class Averaged(Attack):
             np.sort(np.concatenate([attack.score(part) for part in known])) for attack in attacks
         ]
 
-    def _place(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
-        "The share of known scores below each value; ties count half."
-        below = np.searchsorted(known, values, side="left")
-        return (below + np.searchsorted(known, values, side="right")) / (2 * len(known))
-
     def score(self, scored: Scored) -> np.ndarray:
         "How far above its threshold each attack is, in shares of known records, on average."
         places = []
         for attack, known in zip(self.attacks, self.known_, strict=True):
-            line = self._place(np.array([attack.threshold_]), known)
-            places.append(self._place(attack.score(scored), known) - line)
+            line = _share_below(np.array([attack.threshold_]), known)
+            places.append(_share_below(attack.score(scored), known) - line)
         return np.mean(places, 0)
 
 
@@ -522,7 +481,16 @@ def near_equals(
     near = [i for i in ranked if trials[i].complete and trials[i].behind(best) <= 1]
     if gap in near:
         return [gap]
-    return near[:_MOST_AVERAGED] or ranked[:1]
+    return near or ranked[:1]
+
+
+def _ordering_as_well(
+    trials: Sequence[Trial],
+    chosen: list[int],  # which of them are as often right
+) -> list[int]:
+    "Those whose AUC is at most a standard error behind the largest of them."
+    best = trials[max(chosen, key=lambda i: trials[i].auc)]
+    return [i for i in chosen if trials[i].auc_behind(best) <= 1]
 
 
 def combined(
@@ -543,11 +511,14 @@ def combined(
     """
     names = [attack.name for attack in attacks]
     chosen = near_equals(trials, names.index("label") if "label" in names else None)
+    if len(chosen) > 1:
+        chosen = _ordering_as_well(trials, chosen)[:_MOST_AVERAGED]
     if len(chosen) == 1:
         return attacks[chosen[0]]
     return Averaged([attacks[i] for i in chosen], knowledge)
 
 
+# %% ../nbs/10_evaluation.ipynb #0e151727
 def strongest(
     attacks: Sequence[Attack],  # fitted attacks
     knowledge: Knowledge,  # of this adversary

@@ -5,12 +5,16 @@ import pytest
 import torch
 from torch import nn
 
+from purification_nb.adversary import Attack
+from purification_nb.attacks.membership import LabelAttack, ThresholdAttack
 from purification_nb.attacks.shadow_attacks import RMIA
 from purification_nb.attacks.shadows import Shadows
 from purification_nb.defences.players import AdversarialModel, Discriminator
 from purification_nb.defences.purifier_training import Batch
+from purification_nb.evaluation import combined, planted_leak, try_on_known
 from purification_nb.records import Records, Scored
 from purification_nb.service import Predictor, Recipe
+from purification_nb.trials import Trial
 
 
 class Says(nn.Module):
@@ -107,3 +111,42 @@ def test_either_form_of_equation_7_falls_as_the_discriminator_is_taken_in(satura
         for logit in (THREE_QUARTERS, -THREE_QUARTERS)
     )
     assert taken_in < not_fooled
+
+
+def tried(right: list[int], above: list[float]) -> Trial:
+    """A trial on two members and two non-members, worked out on paper."""
+    return Trial(np.array(right, float), np.array(above), np.array([1, 1, 0, 0]), 0.0)
+
+
+def test_how_far_behind_an_auc_is():
+    # Each AUC is the mean over members, and over non-members: 0.75 and 0.5. The difference, 0.25,
+    # has a variance of 0.0625 / 2 on one side and none on the other.
+    ahead, behind = tried([1, 1, 0, 0], [1, 0.5, 0.75, 0.75]), tried([1, 1, 0, 0], [0.5] * 4)
+    assert (ahead.auc, behind.auc) == (0.75, 0.5)
+    assert behind.auc_behind(ahead) == pytest.approx(0.25 / (0.0625 / 2) ** 0.5)
+    assert ahead.auc_behind(behind) == -behind.auc_behind(ahead) and behind.behind(ahead) == 0
+
+
+class YesOrNo(Attack):
+    """As often right as a threshold, on every record, and with no order within yes and no."""
+
+    name = "yes or no"
+    threshold_ = 0.5
+    card = LabelAttack.card
+
+    def learn(self, knowledge):
+        """The threshold's line."""
+        self.line_ = ThresholdAttack().fit(knowledge)
+
+    def score(self, scored):
+        """1 where the threshold says member."""
+        return self.line_.predict(scored).astype(float)
+
+
+def test_an_attack_that_is_as_often_right_and_orders_worse_is_not_averaged():
+    knowledge, *_ = planted_leak(0.65, 500)
+    makes = ThresholdAttack(), YesOrNo(), ThresholdAttack("modified_entropy")
+    attacks = [attack.fit(knowledge) for attack in makes]
+    trials = [try_on_known(attack, knowledge) for attack in attacks]
+    assert (trials[0].right == trials[1].right).all()
+    assert combined(attacks, trials, knowledge).attacks == [attacks[0], attacks[2]]

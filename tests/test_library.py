@@ -40,7 +40,7 @@ FLOORS = [
         "datasets",
     },
     {"service", "trained", "network_answers", "targets"},
-    {"adversary", "intervals", "evaluation", "controls", "epsilon"},
+    {"adversary", "intervals", "trials", "evaluation", "controls", "epsilon"},
     {"attacks"},
     {"defences"},
     {"audit"},
