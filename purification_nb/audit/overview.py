@@ -251,7 +251,7 @@ def _key(table: pd.DataFrame) -> str:
         "accuracy": "accuracy: on records the model was not trained on",
         "L1": "L1: mean change of a score vector, 0 to 2",
         "re-identified": "re-id.: members picked out of ten by inversion (chance 10%)",
-        "verdict": "verdict: by all attacks tried, so a leak needs to be surer than the interval shows",
+        "verdict": "verdict: by all attacks tried, so stricter than the interval",
     }
     return "; ".join(meant[str(column)] for column in table.columns) + "."
 
