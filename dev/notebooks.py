@@ -45,7 +45,7 @@ AT_HAND = (
 )  # the project's own machines have these, so no reader need miss what they show
 FEW_IMPORTS = 4  # lines of imports that need no fold
 STAMP = ("library", "library_source", "threads", "torch")  # beside the hash of a notebook's source
-STAMPS_ARE_REQUIRED = False  # True once all notebooks were run and folded by this script
+STAMPS_ARE_REQUIRED = True  # True once all notebooks were run and folded by this script
 UNRUN = re.compile(r"^#\s*\|\s*eval:\s*false", re.M)
 SLOW = re.compile(r"^#\s*\|\s*slow", re.M)
 WIDGET = "application/vnd.jupyter.widget-view+json"
