@@ -128,6 +128,7 @@ def _verdict(audit: Audit) -> dict[str, Any]:
     }
 
 
+# %% ../../nbs/26_report.ipynb #bd937bfe
 def rendered_page(
     audit: Audit,
     pictures: dict[str, str],  # title -> a PNG in base64

@@ -49,6 +49,7 @@ def _pooled_by_name(table: pd.DataFrame) -> dict[tuple, list[dict[str, Any]]]:
     return found
 
 
+# %% ../../nbs/25_audit.ipynb #fefe7775
 @dataclass(eq=False, repr=False)
 class AuditTable:
     """The table of an audit, and what can be read off it.
