@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "dev"))
+sys.path.append(str(ROOT / "tests" / "assignments"))
 
 
 def pytest_addoption(parser):
