@@ -1,10 +1,8 @@
 """What students might hand in, right, wrong and dishonest, gets the points that it should: each
 submission in a fork of one process that runs the notebook once, without a kernel."""
 
-import json
 import os
 import re
-import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -31,19 +29,10 @@ UNUSUAL = {"right": 25, "wrong": 60}  # there are more
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What every submission got: (row, given)."""
-    into = tmp_path_factory.mktemp("submissions") / "table.json"
-    done = subprocess.run(
-        [sys.executable, HERE / "in_process.py"],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "TABLE_INTO": str(into)},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert into.exists(), done.stdout
-    print(done.stdout)
+    table = in_process.table_of("in_process.py", tmp_path_factory.mktemp("submissions"))
     return [
         (in_process.Row(**{**row, "loses": tuple(row["loses"])}), in_process.Given(**given))
-        for row, given in json.loads(into.read_text("utf-8"))
+        for row, given in table
     ]
 
 

@@ -1,8 +1,5 @@
 """Last year's answers do not pass this year's tests: a course follows from its seed."""
 
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,17 +22,7 @@ WATCHED = {"03": {"test_measure", "test_measure_seed"}, "05": {"test_one_round"}
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What each test says, under two seeds, of the solution and of the first seed's results."""
-    into = tmp_path_factory.mktemp("seeds") / "table.json"
-    done = subprocess.run(
-        [sys.executable, HERE / "two_seeds.py"],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "TABLE_INTO": str(into)},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert into.exists(), done.stdout
-    print(done.stdout)
-    return json.loads(into.read_text("utf-8"))
+    return in_process.table_of("two_seeds.py", tmp_path_factory.mktemp("seeds"))
 
 
 @each_assignment

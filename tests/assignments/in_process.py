@@ -19,6 +19,7 @@ import linecache
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -269,6 +270,21 @@ def table(found: list[tuple[Row, Given]]) -> str:
             f" {expected:4g} {got:4g} of {sum(points.values()):2g} {given.seconds:5.1f} s{mark}"
         )
     return "\n".join(lines)
+
+
+def table_of(script: str, folder: Path):
+    """Run a script beside this file in a process of its own; the table that it writes, as JSON."""
+    into = folder / "table.json"
+    done = subprocess.run(
+        [sys.executable, HERE / script],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "TABLE_INTO": str(into)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert into.exists(), done.stdout
+    print(done.stdout)
+    return json.loads(into.read_text("utf-8"))
 
 
 def main(*arguments: str, into: str | None = None) -> int:
