@@ -107,9 +107,7 @@ def _set_scale(scale: str | None) -> None:
 
 # %% ../nbs/30_cli.ipynb #d41e26e5
 Data = Annotated[str, typer.Option(help=KNOWN_DATA)]
-Jobs = Annotated[
-    int | None, typer.Option(min=1, help="How many things to do at once. Default: one a core.")
-]
+Jobs = Annotated[int | None, typer.Option(min=1, help="How many at once. Default: one a core.")]
 
 # %% ../nbs/30_cli.ipynb #82bcecd9
 OWN_HELP = {  # option -> what --help says of it
@@ -122,6 +120,10 @@ OWN_HELP = {  # option -> what --help says of it
         "With a model: the records it was trained on, .npz with x and y, or .csv or .parquet with"
         " a column label; the other columns are the records, as the model was fitted on them. An"
         " array groups or a column group may say which records stem from one person."
+    ),
+    "answers": (
+        "With a model: what it answers with, logits or scores; sigmoid or logit where one number"
+        " stands for two classes. Default: logits of a network, scores of anything else."
     ),
     "reference": "With a model: records it has never seen, for a purifier to learn from.",
     "nonmembers": "With a model: still others it has never seen, for measuring.",
@@ -161,6 +163,7 @@ def audit_command(  # noqa: PLR0913 - the options of the command
     members: Annotated[Path | None, typer.Option(help=OWN_HELP["members"])] = None,
     reference: Annotated[Path | None, typer.Option(help=OWN_HELP["reference"])] = None,
     nonmembers: Annotated[Path | None, typer.Option(help=OWN_HELP["nonmembers"])] = None,
+    answers: Annotated[str | None, typer.Option(help=OWN_HELP["answers"])] = None,
     data: Data = "digit_pairs",
     recipes: Annotated[str | None, typer.Option(help=AUDIT_HELP["recipes"])] = None,
     attacks: Annotated[str | None, typer.Option(help=AUDIT_HELP["attacks"])] = None,
@@ -182,7 +185,7 @@ def audit_command(  # noqa: PLR0913 - the options of the command
 
     with _errors_as_one_line():
         check_writable(out)
-        audited = read_model_and_sets(model, data, members, reference, nonmembers)
+        audited = read_model_and_sets(model, data, members, reference, nonmembers, answers)
         more: dict[str, Any] = {"shadows": shadows, "other": other, "jobs": jobs}
         found = audit(recipes=recipes, attacks=attacks, seeds=seeds, **audited, **more)
         folder = save(found, out)

@@ -283,7 +283,8 @@ def as_predictor(
             " over"
         )
     if isinstance(model, nn.Module):
-        return Predictor(partial(network_scores, model, answers, batch_size, k=k), k)
+        said = getattr(model, "answers_with", answers)  # a purified module knows
+        return Predictor(partial(network_scores, model, said, batch_size, k=k), k)
     if hasattr(model, "predict_proba"):
         return Predictor(partial(estimator_scores, model, k, answers=answers), k)
     exported = type(model).__name__ == "ExportedProgram"

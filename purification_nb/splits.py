@@ -152,13 +152,24 @@ def check_disjoint(
     return names
 
 
+_SET_OF = {  # part -> the set it is cut from, as users hand it over
+    "known_members": "the members",
+    "heldout_members": "the members",
+    "d2": "the reference",
+    "known_nonmembers": "the non-members",
+    "heldout_nonmembers": "the non-members",
+}
+
+
 def _overlap(a: str, b: str, shared: int) -> str:
     "What comes of two parts that share records."
     if b == "auxiliary":
         consequence = "the attacker would practise on what it shall be tested on"
     else:
         consequence = "a member would count as a non-member or the purifier would learn on one"
-    return f"{a} and {b} overlap: they share {shared} records or groups, so {consequence}"
+    first, second = _SET_OF.get(a, a), _SET_OF.get(b, b)
+    sets = f" ({first} and {second})" if first != second else ""
+    return f"{a} and {b}{sets} overlap: they share {shared} records or groups, so {consequence}"
 
 
 # %% ../nbs/01_records.ipynb #51c0ad55

@@ -33,7 +33,7 @@ def _identity(thing: Any) -> Any:
     if ours and is_dataclass(thing) and not isinstance(thing, type):
         settings = {f.name: _identity(getattr(thing, f.name)) for f in fields(thing)}
         return [type(thing).__qualname__, settings]
-    if ours and callable(thing) and "<" not in thing.__qualname__:
+    if ours and callable(thing) and "<" not in getattr(thing, "__qualname__", "<an object>"):
         return f"{thing.__module__}.{thing.__qualname__}"
     if isinstance(thing, (list, tuple)):
         return [_identity(item) for item in thing]

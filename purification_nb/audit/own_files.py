@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ..records import InputError
+from ..service import Trained
 
 
 # %% ../../nbs/31_own_model.ipynb #6b46c923
@@ -33,6 +34,14 @@ def _imported(path: str) -> Any:
         raise InputError(f"there is no model {path}: {error}") from error
 
 
+def _is_pickled(path: Path) -> bool:
+    "Whether torch.save wrote a file: a pickle, or an archive of one without TorchScript's parts."
+    if not zipfile.is_zipfile(path):
+        return path.read_bytes()[:1] == b"\x80"
+    names = {Path(name).name for name in zipfile.ZipFile(path).namelist()}
+    return "data.pkl" in names and "constants.pkl" not in names
+
+
 def _loaded(path: Path) -> Any:
     "The model in a file, by the file's name."
     kind = path.suffix.lower()
@@ -44,6 +53,12 @@ def _loaded(path: Path) -> Any:
 
     if kind == ".pt2":
         return torch.export.load(path).module()
+    if _is_pickled(path):
+        raise InputError(
+            f"{path} was written by torch.save: it holds weights alone, or a module whose code it"
+            " lacks. Save the network with torch.export.save as .pt2, or name it as"
+            " package.module:name, a variable of a Python file of yours"
+        )
     # what a GPU has saved is read on a machine without one, too
     return torch.jit.load(path, None if torch.cuda.is_available() else "cpu")
 
@@ -74,6 +89,8 @@ def read_model(
         )
     try:
         return _loaded(file)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(
             f"{path} cannot be read as a model ({type(error).__name__}:"
@@ -160,6 +177,7 @@ def read_model_and_sets(
     members: Path | None,  # as `read_labelled` takes it: what the model was trained on
     reference: Path | None,  # the same, never trained on, for a purifier
     nonmembers: Path | None,  # the same, for measuring
+    answers: str | None = None,  # what the model answers with, where that must be said
 ) -> dict[str, Any]:  # arguments of `audit`
     """What an audit is made of, from files; raises `InputError` where one of them is missing.
 
@@ -175,6 +193,8 @@ def read_model_and_sets(
         the same, never trained on, for a purifier
     nonmembers : Path | None
         the same, for measuring
+    answers : str | None
+        what the model answers with, where that must be said
 
     Returns
     -------
@@ -195,5 +215,7 @@ def read_model_and_sets(
     if data != "digit_pairs":
         raise InputError("--data and a model of your own: one of the two, please")
     trained = read_model(model)
+    if answers:
+        trained = Trained(getattr(trained, "model", trained), answers)
     read = {name: read_labelled(given[name]) for name in sets}
     return {"data": trained} | {name: _as_fitted(trained, *part) for name, part in read.items()}

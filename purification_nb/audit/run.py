@@ -30,6 +30,7 @@ from ..audit.plan import (
 )
 from ..audit.side_by_side import (
     SeedModels,
+    jobs_possible,
     strongest_in_a_line,
     trained_models,
     working_order,
@@ -351,6 +352,7 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     path = run_path(plan, shadows, strongest)
     if known := remembered_run(path, _pictures(plan)):
         return _with_clock(known, [*clock, *[time.perf_counter()] * 2])
+    jobs = jobs_possible(plan, jobs)
     models = trained_models(plan, shadows, jobs, bar("targets and references"), tell)
     references = [one.references for one in models]
     clock.append(time.perf_counter())

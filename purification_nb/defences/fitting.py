@@ -105,6 +105,8 @@ class PurifiedModule(nn.Module):
         what the network answers with, see `purified_module`
     """
 
+    answers_with = "scores"  # read by `as_predictor`, so an audit takes the module as it is
+
     def __init__(
         self,
         network: nn.Module,  # answers a batch of records
