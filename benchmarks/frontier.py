@@ -1,8 +1,9 @@
 """Leak against distortion under attackers who know how hard a record is; small reference sets too.
 
 `python benchmarks/frontier.py` measures what nbs/tutorials/reproduced/frontier.json lacks, prints a
-table and saves after each service, so that it can be interrupted. PURIFICATION_NB_DATA holds
-location30's file.
+table and saves after each service, so that it can be interrupted. The table is also written, to
+frontier_summary.json beside it, which chapter 16 reads. PURIFICATION_NB_DATA holds location30's
+file.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from purification_nb.splits import digit_pairs
 from purification_nb.targets import MLPTarget
 
 HERE = Path(__file__).resolve().parents[1] / "nbs/tutorials/reproduced/frontier.json"
+SUMMARY = HERE.with_name("frontier_summary.json")
 ATTACKS = ("label", "confidence", "nsh_log", "boosted", "neighbours", "calibrated")
 IMITATION = ImitationDefence(key=2005)
 SERVICES = {
@@ -109,6 +111,11 @@ def summary(rows):
     return pd.DataFrame(table)
 
 
+def write_rows(path, rows):
+    "A file of JSON with a row a line."
+    path.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+
+
 def main():
     "Measure what is missing, a cell at a time."
     parser = argparse.ArgumentParser(description=__doc__)
@@ -127,9 +134,12 @@ def main():
         if cell not in done and cell[3] % lanes == lane:
             what = dict(zip(("data", "D2", "service", "seed"), cell, strict=True))
             rows.append(what | measured(*cell))
-            path.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+            write_rows(path, rows)
             print(cell, rows[-1], flush=True)
-    print(summary(pd.DataFrame(rows)).round(3).to_string(index=False))
+    table = summary(pd.DataFrame(rows))
+    if lanes == 1:
+        write_rows(SUMMARY, table.round(6).to_dict("records"))
+    print(table.round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """Imitation keeps labels, tosses its coins once, survives awkward sets, keeps its bounds."""
 
 from dataclasses import replace
+from pathlib import Path
+from runpy import run_path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from purification_nb.datasets import digits
@@ -358,3 +361,9 @@ def test_bins_cover_every_score():
     assert set(sureness(np.c_[np.linspace(0.5, 1, 200), 1 - np.linspace(0.5, 1, 200)])) <= set(
         range(len(EDGES) - 1)
     )
+
+
+def test_the_summary_that_chapter_16_shows_is_of_the_rows_that_were_measured():
+    frontier = run_path(str(Path(__file__).parents[1] / "benchmarks/frontier.py"))
+    rows, written = (pd.read_json(frontier[name]) for name in ("HERE", "SUMMARY"))
+    pd.testing.assert_frame_equal(frontier["summary"](rows), written, atol=1e-6)
