@@ -44,6 +44,7 @@ AT_HAND = (
     "cifar10_6k.npz",
 )  # the project's own machines have these, so no reader need miss what they show
 FEW_IMPORTS = 4  # lines of imports that need no fold
+DRAWS = "# Only figures are drawn here."
 STAMP = ("library", "library_source", "threads", "torch")  # beside the hash of a notebook's source
 STAMPS_ARE_REQUIRED = True  # True once all notebooks were run and folded by this script
 UNRUN = re.compile(r"^#\s*\|\s*eval:\s*false", re.M)
@@ -77,10 +78,13 @@ def source_hash(nb) -> str:
 def folds(cell, path: Path) -> bool:
     """Say whether a chapter's cell holds nothing but imports, more than a few lines of them.
 
-    Such cells open folded, in JupyterLab and on the site; a how-to shows its imports.
+    Such cells open folded, in JupyterLab and on the site; a how-to shows its imports. So do the
+    helpers that draw figures, where a cell opens with `DRAWS` and teaches nothing else.
     """
     if cell.cell_type != "code" or path.resolve().parent != ROOT / "nbs":
         return False
+    if cell.source.startswith(DRAWS):
+        return True
     try:
         body = ast.parse(cell.source).body
     except SyntaxError:  # a magic or a shell command
