@@ -91,6 +91,10 @@ def folds(cell, path: Path) -> bool:
         return False
     if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
         body = body[1:]  # a room's docstring
+    for one in body[:]:
+        if isinstance(one, ast.If) and ast.unparse(one.test) == "TYPE_CHECKING":
+            body += one.body
+            body.remove(one)
     if not all(isinstance(one, ast.Import | ast.ImportFrom) for one in body):
         return False
     lines = [line for line in cell.source.splitlines() if line.strip() and line[0] != "#"]
