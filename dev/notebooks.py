@@ -44,6 +44,7 @@ AT_HAND = (
     "cifar10_6k.npz",
 )  # the project's own machines have these, so no reader need miss what they show
 FEW_IMPORTS = 4  # lines of imports that need no fold
+DRAWS = "# Only figures are drawn here."
 STAMP = ("library", "library_source", "threads", "torch")  # beside the hash of a notebook's source
 STAMPS_ARE_REQUIRED = True  # True once all notebooks were run and folded by this script
 UNRUN = re.compile(r"^#\s*\|\s*eval:\s*false", re.M)
@@ -77,16 +78,23 @@ def source_hash(nb) -> str:
 def folds(cell, path: Path) -> bool:
     """Say whether a chapter's cell holds nothing but imports, more than a few lines of them.
 
-    Such cells open folded, in JupyterLab and on the site; a how-to shows its imports.
+    Such cells open folded, in JupyterLab and on the site; a how-to shows its imports. So do the
+    helpers that draw figures, where a cell opens with `DRAWS` and teaches nothing else.
     """
     if cell.cell_type != "code" or path.resolve().parent != ROOT / "nbs":
         return False
+    if cell.source.startswith(DRAWS):
+        return True
     try:
         body = ast.parse(cell.source).body
     except SyntaxError:  # a magic or a shell command
         return False
     if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
         body = body[1:]  # a room's docstring
+    for one in body[:]:
+        if isinstance(one, ast.If) and ast.unparse(one.test) == "TYPE_CHECKING":
+            body += one.body
+            body.remove(one)
     if not all(isinstance(one, ast.Import | ast.ImportFrom) for one in body):
         return False
     lines = [line for line in cell.source.splitlines() if line.strip() and line[0] != "#"]

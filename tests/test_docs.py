@@ -318,7 +318,7 @@ def test_a_page_has_one_search_box_and_fits(browser, site, width):  # noqa: F811
     boxes = page.locator("button.search-button__button").all()
     shown = [b for b in boxes if b.is_visible() and b.bounding_box()["x"] >= 0]
     assert len(shown) == 1
-    for name in ("06_purifier", "tutorials/peers", "tutorials/quickstart"):
+    for name in ("06_purifier", "tutorials/peers", "tutorials/quickstart", "api/defences.purifier"):
         page.goto((site / f"{name}.html").as_uri(), wait_until="domcontentloaded")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
     page.close()

@@ -1,6 +1,7 @@
 """What an audit says of itself: the verdict, the printed table, the page in a real browser."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from purification_nb.audit import cells, remembered, run
 from purification_nb.audit.findings import Audit
 from purification_nb.audit.overview import headline, overview, verdict_title, verdict_word
 from purification_nb.audit.page import rendered_page
+from purification_nb.audit.page_parts import applicable_attacks, most_exposed, verdict_rests_on
 from purification_nb.audit.report import load_results, save
 from purification_nb.audit.rows import COLUMNS
+from purification_nb.audit.shift import SCORES_ALONE
+from purification_nb.records import Scored
 from purification_nb.targets import MLPTarget
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -138,6 +142,83 @@ def test_notes_long_names_and_failures_stay_within_a_hundred():
     assert "no such luck" in rendered_page(found, {})
 
 
+# --- sentences that do not apply stay away
+
+
+def judged(found, recipe, attack, kind, ends):
+    """Add the verdict on one more attack."""
+    row = {"recipe": recipe, "attack": attack, "verdict": kind, "p": 0.5}
+    found.run["verdicts"].append(row | dict(zip(("over", "low", "high"), ends, strict=True)))
+
+
+def verdict_on(found, recipe):
+    """Give the dictionary that holds a recipe's verdict."""
+    return next(one for one in found.run["verdicts"] if one["recipe"] == recipe)
+
+
+def test_where_another_attack_decided_the_page_names_it_beside_the_verdict():
+    found = told(none="leaks", one_hot="bounded", rounding="bounded", top_k="bounded")
+    judged(found, "one_hot", "entropy", "bounded", (0.01, -0.02, 0.043))
+    judged(found, "one_hot", "label_only_noise", "leaks", (0.2, 0.1, 0.3))  # repeats its queries
+    verdict_on(found, "one_hot")["high"] = 0.043
+    judged(found, "rounding", "entropy", "leaks", (0.05, 0.03, 0.07))
+    verdict_on(found, "rounding")["verdict"] = "leaks"
+    rests_on = {recipe: verdict_rests_on(found, recipe) for recipe in found.recipes}
+    assert rests_on["none"] is None and rests_on["top_k"] is None  # the interval beside it decided
+    assert rests_on["one_hot"].replace("\xa0", " ") == "decided by entropy: +0.010 [-0.020, 0.043]"
+    assert rests_on["rounding"].startswith("leaks to entropy: +0.050 [0.030")
+    page = rendered_page(found, {})
+    for recipe in ("one_hot", "rounding"):
+        assert f'<span class="why">{rests_on[recipe]}</span>' in page
+    found.run["deciding_doubts"] = ["swapped?"]
+    assert verdict_rests_on(found, "one_hot") is None
+
+
+def test_an_interval_above_nothing_that_proves_nothing_says_why():
+    found = told(none="leaks", one_hot="leaks")
+    verdict_on(found, "one_hot")["verdict"] = "undecided"
+    assert "perhaps by chance (one of 1 tried)" in verdict_rests_on(found, "one_hot")
+
+
+def test_an_audit_of_scores_alone_is_told_as_one():
+    whole, found = (told(none="leaks") for _ in range(2))
+    found.run["remarks"] = ["a note", SCORES_ALONE]
+    found.run["settings"] |= {
+        "files": {"members": {}, "nonmembers": {}},
+        "not applicable": {"rmia": "it trains shadow models", "lira": "it trains shadow models"},
+    }
+    few = "a TPR at 1.0% FPR needs at least 1000 non-members, there are {}: too few to resolve it"
+    lines = found.table[~found.table.metric.isin(["tpr_at_fpr_0.01", "reidentified_members"])]
+    lines = lines.to_dict("records")
+    lines += [row("none", "tpr_at_fpr_0.01", None, error=few.format(n)) for n in (95, 164)]
+    lines.append(row("none", "accuracy", None, attack="rmia", error="not applicable: rmia"))
+    found.table = as_table(lines)
+    pages = (rendered_page(one, {}) for one in (whole, found))
+    first, second = (page.partition("<summary>The run")[0] for page in pages)
+    for said in ("True positive rate", "Inversion</dt>", "the reference set (D2)"):
+        assert said in first and said not in second
+    assert second.count(SCORES_ALONE) == 1 and second.count("a note") == 1
+    assert second.index(SCORES_ALONE) < second.index("What is leaked")  # beside the verdict
+    assert "does not mean safe" in second and "rmia, lira: it trains shadow models" in second
+    assert second.count("1000 non-members, there are fewer") == 1
+    assert "rmia" not in applicable_attacks(found).index
+    assert "\N{DAGGER}" in first and "\N{DAGGER}" not in second  # no mark without its line
+
+
+def test_members_that_an_attacker_cannot_rank_are_not_listed():
+    found = told(none="leaks")
+    answers = Scored(np.eye(2)[[0] * 40], np.zeros(40, int))
+    levels = np.ones(20), np.r_[np.ones(19), 0.0]
+    found.shown["none"] |= {"exposed": levels, "scored": (answers, answers)}
+    page = rendered_page(found, {})
+    assert most_exposed(found) is None
+    assert "20 of 20 held-out members" in page and "95.0% of the non-members too" in page
+    found.shown["none"]["exposed"] = np.arange(20.0), levels[1]
+    page = rendered_page(found, {})
+    assert "Nobody is listed" not in page and len(most_exposed(found)) == 10
+    assert "<th>false alarms</th>" in page and "Difficulty" not in page
+
+
 # --- the page, in a browser
 
 
@@ -186,6 +267,27 @@ def test_a_page_in_print_opens_what_is_folded(browser, page_file):
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert page.locator("details[open]").count() == 0
     assert page.pdf(format="A4").startswith(b"%PDF")
+    page.close()
+
+
+def brightness(page, of="body", what="backgroundColor"):
+    """Give the mean of the three colours of an element, 0 to 255."""
+    colour = page.eval_on_selector(of, f"e => getComputedStyle(e).{what}")
+    return np.mean([int(part) for part in re.findall(r"\d+", colour)[:3]])
+
+
+def test_a_page_is_dark_on_a_dark_screen_and_light_in_print(browser, page_file):
+    page = browser.new_page(color_scheme="dark", viewport={"width": 390, "height": 800})
+    page.goto(page_file.as_uri())
+    assert brightness(page) < 40 < 200 < brightness(page, what="color")
+    for word in (".word.leaks", ".word.bounded", ".word.unknown", ".note"):
+        assert brightness(page, word, "color") > 130
+    assert brightness(page, "img") == 255  # figures stand on a light panel
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.emulate_media(media="print", color_scheme="dark")
+    assert brightness(page) == 255 and brightness(page, what="color") < 60
+    page.emulate_media(media="screen", color_scheme="light")
+    assert brightness(page) == 255
     page.close()
 
 

@@ -20,7 +20,8 @@ html_math_renderer = (  # browsers draw it themselves, where MathJax would come 
     "mathml"
 )
 nb_execution_mode = "off"  # the outputs are those saved in the notebooks
-nb_code_prompt_show, nb_code_prompt_hide = "Show the imports", "Hide the imports"  # all it folds
+# What it folds: imports, and what only draws figures.
+nb_code_prompt_show, nb_code_prompt_hide = "Show the code", "Hide the code"
 myst_enable_extensions = ["dollarmath", "amsmath", "fieldlist", "colon_fence", "html_image"]
 nb_render_markdown_format = "myst"  # a table that a cell made is a table
 myst_heading_anchors = 3

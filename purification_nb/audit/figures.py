@@ -6,7 +6,7 @@ __all__ = ["MARKS", "TRADEOFF", "EXPOSED", "plot_tradeoff", "figures"]
 
 # %% ../../nbs/26_report.ipynb #830559e8
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +42,7 @@ def plot_tradeoff(
             [[max(0, value - low)], [max(0, high - value)]],
             fmt=mark,
             ms=6,
+            mfc="none",  # so that two points at one place are both seen
             lw=0.8,
             capsize=2,
             label=recipe,
@@ -54,15 +55,6 @@ def plot_tradeoff(
 
 
 # %% ../../nbs/26_report.ipynb #3038a414
-def _empty_figure(width: float, height: float) -> "tuple[Figure, Axes]":
-    "A figure with one pair of axes that leaves room for labels; faster than a computed layout."
-    from matplotlib.figure import Figure
-
-    fig = Figure(figsize=(width, height))
-    left, below = 0.95 / width, 0.5 / height
-    return fig, fig.add_axes((left, below, 1 - left - 0.15 / width, 1 - below - 0.1 / height))
-
-
 def _as_rows_of_pixels(pictures: np.ndarray, least: float, most: float) -> np.ndarray:
     "(n, height, width, 3) from (n, height, width) or (n, channels, height, width), within [0, 1]."
     scaled = np.clip((as_floats(pictures) - least) / max(most - least, 1e-9), 0, 1)
@@ -110,14 +102,23 @@ def _picture_figure(
 
 
 # %% ../../nbs/26_report.ipynb #76a70db9
-def _legend_beside(ax: "Axes") -> None:
-    "Move the legend out of the plot, to its right."
-    left, below, width, height = ax.get_position().bounds
-    ax.set_position((left, below, width - 0.22, height))
+def _figure_over_legend(draw: "Callable[[Axes], Axes]") -> "Figure":
+    "A plot with its legend below it: as wide as a telephone shows legibly."
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(5.4, 3.2))
+    ax = draw(fig.add_axes((0.19, 0.16, 0.78, 0.81)))
     handles, names = ax.get_legend_handles_labels()
-    names = [textwrap.fill(name, 24) for name in names]
-    legend = ax.legend(handles, names, frameon=False, fontsize=8, loc="center left")
-    legend.set_bbox_to_anchor((1.01, 0.5), ax.transAxes)
+    if legend := ax.get_legend():
+        legend.remove()
+    names = [textwrap.fill(name, 36) for name in names]
+    lines = -(-len(names) // 2) + 0.7 * max(name.count("\n") for name in names)
+    below = 0.2 * lines + 0.15  # inches
+    height = 3.2 + below
+    fig.set_size_inches(5.4, height)
+    ax.set_position((0.19, (below + 0.5) / height, 0.78, 2.6 / height))
+    fig.legend(handles, names, ncols=2, loc="lower center", frameon=False, fontsize=8)
+    return fig
 
 
 def _tradeoff_figure(audit: Audit) -> "dict[str, Figure]":
@@ -125,9 +126,7 @@ def _tradeoff_figure(audit: Audit) -> "dict[str, Figure]":
     leaks = [audit.value(recipe, "over_floor", "strongest") for recipe in audit.recipes]
     if len([leak for leak in leaks if leak is not None]) < 2:
         return {}
-    fig, ax = _empty_figure(7.2, 3.6)
-    _legend_beside(plot_tradeoff(audit, ax))
-    return {TRADEOFF: fig}
+    return {TRADEOFF: _figure_over_legend(lambda ax: plot_tradeoff(audit, ax))}
 
 
 def _roc_figure(audit: Audit) -> "dict[str, Figure]":
@@ -135,12 +134,11 @@ def _roc_figure(audit: Audit) -> "dict[str, Figure]":
     curves = {recipe: shown["roc"] for recipe, shown in audit.shown.items() if "roc" in shown}
     if not curves:
         return {}
-    fig, ax = _empty_figure(7.2, 3.8)
-    _legend_beside(plot_roc(curves, ax))
-    return {
-        "The strongest attack on each recipe at every threshold. At the left edge single people"
-        " are accused with certainty (log axes)": fig
-    }
+    title = (
+        "The strongest attack on each defence at every threshold. At the left edge single people"
+        " are accused with certainty (log axes)"
+    )
+    return {title: _figure_over_legend(lambda ax: plot_roc(curves, ax))}
 
 
 TRADEOFF = "What each defence leaks, and how far it changes the scores: best is the lower left"
@@ -166,6 +164,9 @@ def _confidence_figure(audit: Audit, across: int = 4) -> "dict[str, Figure]":
         plot_frequencies(*sure, ax=ax)
         ax.set_title(recipe, fontsize=8)
         ax.label_outer()
+        if number + across >= len(scored):  # nothing stands below it
+            ax.tick_params(labelbottom=True)
+            ax.set_xlabel("confidence")
         if number:
             ax.get_legend().remove()
     return {
@@ -196,7 +197,7 @@ def _drawings_figure(audit: Audit) -> "dict[str, Figure]":
     rows = {"the record": audit.records, "from its label alone": audit.drawn[0]} | drawn
     columns = np.linspace(0, min(map(len, rows.values())) - 1, 8).astype(int)
     chosen = [pictures[columns] for pictures in rows.values()]
-    title = "What inversion draws from each recipe's scores, beside the record itself"
+    title = "What inversion draws from each defence's scores, beside the record itself"
     return {title: _picture_figure(chosen, list(rows))}
 
 

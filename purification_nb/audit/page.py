@@ -23,8 +23,15 @@ from ..audit.overview import (
     verdict_title,
     verdict_word,
 )
+from ..audit.page_parts import (
+    applicable_attacks,
+    is_wide,
+    level_in_first_place,
+    most_exposed,
+    reasons_not_measured,
+    verdict_rests_on,
+)
 from ..audit.sentences import (
-    chosen_attacks,
     leading_defences_sentence,
     recipe_sentences,
     recipe_table,
@@ -33,6 +40,7 @@ from ..audit.sentences import (
 from ..defences.catalogue import CATALOGUE
 from .figures import EXPOSED, TRADEOFF
 from .findings import Audit
+from .shift import SCORES_ALONE
 
 
 # %% ../../nbs/26_report.ipynb #cb14d7af
@@ -69,17 +77,14 @@ def what_defences_do(audit: Audit) -> dict[str, str]:
 
 def _table_and_attackers(audit: Audit, recipe: str) -> tuple[pd.DataFrame, str]:
     "The recipe's table with short names of its rows, and the names of the attacks apart."
-    table, names = recipe_table(audit, recipe), {}
+    table, names, said = recipe_table(audit, recipe), {}, []
     for row in table.index:
         what, _, attacks = str(row).partition(" (")
         names[row] = what
         if attacks:
-            names[row] += " \N{DAGGER}" if "FPR" in what else " *"
-    said = [
-        f"{mark} {chosen_attacks(audit, recipe, which)}"
-        for mark, which in (("*", "strongest"), ("\N{DAGGER}", "strongest_at_low_fpr"))
-        if chosen_attacks(audit, recipe, which)
-    ]
+            mark = "\N{DAGGER}" if "FPR" in what else "*"
+            names[row] += f" {mark}"
+            said.append(f"{mark} {attacks.removesuffix(')')}")
     return table.rename(index=names), "; ".join(said)
 
 
@@ -92,20 +97,11 @@ def _defences(audit: Audit) -> list[dict[str, Any]]:
             "word": (word := verdict_word(audit, recipe)),
             "mark": _mark_of(word),
             "said": recipe_sentences(audit, recipe),
+            "why": verdict_rests_on(audit, recipe),
             **dict(zip(("table", "by"), _table_and_attackers(audit, recipe), strict=True)),
         }
         for recipe, does in what_defences_do(audit).items()
     ]
-
-
-def _most_exposed(audit: Audit, most: int = 10) -> pd.DataFrame | None:
-    "The most exposed members of the first recipe; None where nobody was told."
-    if "exposed" not in audit.shown[audit.first]:
-        return None
-    table = audit.records_at_risk(audit.first).head(most).round(3)
-    for column in {"right", "re-identified"} & {*table.columns}:
-        table[column] = [("no", "yes")[bool(one)] for one in table[column]]
-    return table
 
 
 # %% ../../nbs/26_report.ipynb #bd937bfd
@@ -119,12 +115,27 @@ def _page_template() -> jinja2.Template:
 
 def _verdict(audit: Audit) -> dict[str, Any]:
     "What stands at the top of the page."
+    over = audit.interval(audit.first, "over_floor", "strongest")
     return {
         "doubts": doubts_in_order(audit),
         "title": verdict_title(audit),
         "mark": _mark_of(verdict_word(audit, audit.first)),
         "headline": headline(audit, names=False),
+        "why": verdict_rests_on(audit, audit.first),
         "scale": scale_of(audit),
+        "over": over and [100 * end for end in over],
+        "caveats": [one for one in audit.run.get("remarks", []) if one == SCORES_ALONE],
+    }
+
+
+def _kind_of_audit(audit: Audit) -> dict[str, Any]:
+    "What the audit had and did: sentences that do not apply stay away from the page."
+    settings = audit.run["settings"]
+    return {
+        "has_reference": "reference" in settings.get("files", ["reference"]),
+        "has_defences": len(audit.recipes) > 1,
+        "has_adaptive": bool(audit.table.adaptive.isin([True]).any()),
+        "scores_alone": "not applicable" in settings,
     }
 
 
@@ -151,20 +162,23 @@ def rendered_page(
         "run_text": json.dumps(run, indent=1),
     }
     details = {
-        "attacks": audit.attacks_table().rename_axis("attack"),
+        "attacks": applicable_attacks(audit),
         "attack_count": len([name for name in settings["attacks"] if name != "inversion"]),
-        "exposed": _most_exposed(audit),
+        "exposed": most_exposed(audit),
+        "level": level_in_first_place(audit),
         "cards": {name: ALL_ATTACKS[name]().card for name in settings["attacks"]},
-        "refused": sorted({why for why in audit.table.error if why}),
+        "refused": reasons_not_measured(audit),
         "pictures": {title: one for title, one in pictures.items() if title not in _PLACED},
     }
     return _page_template().render(
         **about,
         **_verdict(audit),
         **details,
+        **_kind_of_audit(audit),
+        is_wide=is_wide,
         overview=table,
         marks=[_mark_of(one) for one in table.verdict],
-        notes=[*notes(audit), *run.get("remarks", [])],
+        notes=[*notes(audit), *(one for one in run.get("remarks", []) if one != SCORES_ALONE)],
         inversion=reidentification_sentence(audit),
         frontier=leading_defences_sentence(audit),
         tradeoff=pictures.get(TRADEOFF),
