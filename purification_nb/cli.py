@@ -22,6 +22,7 @@ __all__ = [
 
 # %% ../nbs/30_cli.ipynb #07624d52
 
+import gc
 import os
 import sys
 import textwrap
@@ -51,6 +52,13 @@ app = typer.Typer(
         " purification-nb audit"
     ),
 )
+
+
+@app.callback()
+def _collect_seldom() -> None:
+    "Let Python look for garbage less often; else it goes through all imports again and again."
+    gc.set_threshold(20_000)
+
 
 KNOWN_DATA = (
     f"{', '.join(DATASETS)}, the path of an .npz with x and y, or of a folder with one folder of"
