@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from .audit.scores_only import ScoresAudit
 
 # %% ../nbs/30_cli.ipynb #b40a690a
+# imports make no garbage, and by itself Python would look for it among them again and again
+gc.set_threshold(20_000)
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -52,12 +55,6 @@ app = typer.Typer(
         " purification-nb audit"
     ),
 )
-
-
-@app.callback()
-def _collect_seldom() -> None:
-    "Let Python look for garbage less often; else it goes through all imports again and again."
-    gc.set_threshold(20_000)
 
 
 KNOWN_DATA = (
