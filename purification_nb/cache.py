@@ -134,8 +134,12 @@ NO_NETWORK = (
     "defences.saving",
 )
 
+
 # %% ../nbs/22_cache.ipynb #aaa1e943
-_installed_version = lru_cache(metadata.version)  # looked up once: it takes milliseconds
+@lru_cache
+def _installed_version(package: str) -> str:
+    "Looked up once: it takes milliseconds."
+    return metadata.version(package)
 
 
 def package_versions() -> dict[str, str]:
