@@ -25,6 +25,7 @@ __all__ = [
 
 # %% ../nbs/22_cache.ipynb #4b225071
 
+import gc
 import hashlib
 import json
 import os
@@ -135,13 +136,19 @@ NO_NETWORK = (
 
 
 # %% ../nbs/22_cache.ipynb #aaa1e943
+@lru_cache
+def _installed_version(package: str) -> str:
+    "Looked up once: it takes milliseconds."
+    return metadata.version(package)
+
+
 def package_versions() -> dict[str, str]:
     "The versions of the packages that results depend on."
     return {
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "scipy": metadata.version("scipy"),
-        "scikit-learn": metadata.version("scikit-learn"),
+        "scipy": _installed_version("scipy"),
+        "scikit-learn": _installed_version("scikit-learn"),
     }
 
 
@@ -366,6 +373,11 @@ def is_all_or_nothing() -> bool:
 
 
 # %% ../nbs/22_cache.ipynb #712aa014
+# new objects after which a worker looks for garbage; after Python's own 700 it would look through
+# everything that it imports, again and again
+_COLLECT_AFTER = 20_000
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     "Inside, torch computes with one thread."
@@ -392,6 +404,14 @@ def _worker_count(jobs: int | None) -> int | None:
     return jobs or configured or (joblib.cpu_count() if on_this_machine else None)
 
 
+def _settings_of_workers() -> dict[str, Any]:
+    """For joblib, where it starts processes: they look for garbage seldom, and import sooner."""
+    backend, _ = joblib.parallel.get_active_backend()
+    if not isinstance(backend, joblib.parallel.LokyBackend):
+        return {}
+    return {"initializer": gc.set_threshold, "initargs": (_COLLECT_AFTER,)}
+
+
 # %% ../nbs/22_cache.ipynb #dc89eb33
 def each_in_parallel(
     calls: Iterable[tuple[Callable | Any, ...]],  # tuples: a function and its arguments
@@ -415,7 +435,8 @@ def each_in_parallel(
         what they returned, in order, each as soon as it is there
     """
     calls = list(calls)
-    results = joblib.Parallel(_worker_count(jobs), return_as="generator")(
+    how = {"return_as": "generator"} | _settings_of_workers()
+    results = joblib.Parallel(_worker_count(jobs), **how)(
         joblib.delayed(_call_with_one_thread)(*call) for call in calls
     )
     hidden = progress is None

@@ -22,6 +22,7 @@ __all__ = [
 
 # %% ../nbs/30_cli.ipynb #07624d52
 
+import gc
 import os
 import sys
 import textwrap
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from .audit.scores_only import ScoresAudit
 
 # %% ../nbs/30_cli.ipynb #b40a690a
+# imports make no garbage, and by itself Python would look for it among them again and again
+gc.set_threshold(20_000)
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -51,6 +55,7 @@ app = typer.Typer(
         " purification-nb audit"
     ),
 )
+
 
 KNOWN_DATA = (
     f"{', '.join(DATASETS)}, the path of an .npz with x and y, or of a folder with one folder of"

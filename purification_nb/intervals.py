@@ -43,6 +43,12 @@ def _numbers_of(names: list) -> np.ndarray:
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
+@lru_cache(maxsize=32)  # the sets of an audit's cell, over and over
+def _numbers_of_ids(ids: tuple[str, ...]) -> np.ndarray:
+    "As `_numbers_of`, remembered."
+    return _numbers_of(list(ids))
+
+
 def named_origins(
     groups: np.ndarray,  # (n, g) ids of any kind
 ) -> np.ndarray:  # (n, g) numbers of 64 bits
@@ -59,7 +65,8 @@ def named_origins(
         (n, g) numbers of 64 bits
     """
     ids, place = np.unique(groups, return_inverse=True)
-    return _numbers_of(ids.tolist())[place].reshape(len(groups), -1)
+    numbers = _numbers_of_ids(tuple(map(str, ids.tolist())))
+    return numbers[place].reshape(len(groups), -1)
 
 
 def origins_of(

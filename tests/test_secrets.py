@@ -222,6 +222,8 @@ def test_an_unfinished_training_that_was_altered_is_refused(tmp_path):
 def test_keys_cover_the_versions_of_what_computes(monkeypatch):
     from importlib import metadata
 
+    from purification_nb.cache import _installed_version
+
     before = library_version()
     for name in ("scipy", "scikit-learn"):
         monkeypatch.setattr(
@@ -229,8 +231,10 @@ def test_keys_cover_the_versions_of_what_computes(monkeypatch):
             "version",
             lambda asked, name=name, real=metadata.version: "0.1" if asked == name else real(asked),
         )
+        _installed_version.cache_clear()  # each is looked up once
         assert library_version() != before
         monkeypatch.undo()
+    _installed_version.cache_clear()
     assert package_versions().keys() == {"torch", "numpy", "scipy", "scikit-learn"}
 
 
