@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from forked import command
 from typer.testing import CliRunner
 
 from purification_nb.audit.score_files import ROWS, check_shared, read_scores, score_columns
@@ -45,10 +46,10 @@ def write(scored, path):
     return path
 
 
-def run(folder, *command, **more):
+def run(folder, *words, **more):
     """Run the command as a user would."""
     return subprocess.run(
-        [COMMAND, *command], cwd=folder, capture_output=True, text=True, timeout=300, **more
+        [COMMAND, *words], cwd=folder, capture_output=True, text=True, timeout=300, **more
     )
 
 
@@ -77,8 +78,7 @@ def audited(planted, tmp_path_factory):
             planted, ("members.csv", "nonmembers.parquet", "reference.npz"), strict=True
         )
     )
-    done = run(
-        folder,
+    done = command(
         "audit-scores",
         members.name,
         nonmembers.name,
@@ -94,6 +94,7 @@ def audited(planted, tmp_path_factory):
         "1",
         "--out",
         "report",
+        cwd=folder,
     )
     assert done.returncode == 0, done.stderr
     return folder, done, json.loads((folder / "report" / "audit.json").read_text())
@@ -374,7 +375,7 @@ def test_texts_beside_the_scores_come_out_as_they_went_in(saved, tmp_path):
 
 def test_the_command_purifies_files_and_pipes_alike(many, saved, tmp_path):
     write(many, tmp_path / "scores.csv")
-    done = run(tmp_path, "purify", "scores.csv", "--with", saved)
+    done = command("purify", "scores.csv", "--with", saved, cwd=tmp_path)
     assert (
         done.returncode == 0
         and f"{len(many)} rows" in done.stdout

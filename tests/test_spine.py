@@ -1,10 +1,9 @@
 """The main job, end to end: what the first issue says it must show, on two seeds."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 
@@ -12,7 +11,6 @@ from purification_nb.attacks import catalogue
 from purification_nb.audit import run
 from purification_nb.cache import cache_folder
 
-COMMAND = Path(sys.executable).with_name("purification-nb")
 RECIPES = {
     "none",
     "one_hot",
@@ -99,12 +97,7 @@ METRICS = {
 
 def command(folder, *arguments):
     """Run the audit as a user does and read its results file."""
-    done = subprocess.run(
-        [COMMAND, "audit", "--out", folder, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=1500,
-    )
+    done = forked.command("audit", "--out", folder, *arguments, timeout=1500)
     assert done.returncode == 0, done.stderr
     return json.loads((Path(folder) / "audit.json").read_text()), done.stdout
 
