@@ -1,8 +1,8 @@
 """Processes of their own that start at once: forks of one that has imported what takes seconds.
 
-A test in which a process is killed or stopped needs a process; it need not wait four seconds for its
-imports. Where the start itself is asked about (what is imported, how much memory it takes, whether
-the installed command is there), tests start Python as usual.
+A test in which a process is killed or stopped needs a process; it need not wait four seconds for
+its imports. Where the start itself is asked about (what is imported, how much memory it takes,
+whether the installed command is there), tests start Python as usual.
 """
 
 import atexit
