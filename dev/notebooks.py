@@ -320,6 +320,7 @@ def longest_first(parallel):
 def test(flags: str) -> None:
     """Run nbdev_test; its workers are forks of this process, which has the imports done."""
     import matplotlib.pyplot  # noqa: F401
+    import torch._dynamo  # noqa: F401
     from nbdev import test
 
     import purification_nb.audit.run  # noqa: F401

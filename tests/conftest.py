@@ -18,8 +18,8 @@ def pytest_addoption(parser):
     )
 
 
-# Files of tests that take longest, some 150 seconds to 10: a worker that meets one of them last lets
-# the other wait.
+# Files of tests that take longest, some 150 seconds to 10: a worker that meets one of them last
+# lets the other wait.
 LONGEST = (
     *("spine", "attacks", "submissions", "grading", "two_seeds", "playground", "edges", "docs"),
     *("assignments", "scale", "wheel", "audit_cells", "devices", "interrupt", "doubts", "memguard"),
