@@ -37,7 +37,6 @@ html_copy_source = html_show_sourcelink = False
 html_theme_options = {
     "use_download_button": False,
     "show_toc_level": 2,
-    "max_navbar_depth": 1,  # pages, which is all there is: more is copied for each page, slowly
     "show_navbar_depth": 1,
     "home_page_in_toc": True,
     "navbar_persistent": [],  # the sidebar has the search box; on a telephone, the page's own head
