@@ -15,7 +15,7 @@ ARGUMENTS = [
     "--recipes",
     "none,purifier",
     "--attacks",
-    "label,confidence,inversion",
+    "label,confidence",
     "--jobs",
     "1",
 ]
