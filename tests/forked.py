@@ -50,12 +50,11 @@ def _program(code: str | None, arguments: list, folder: str, environment: dict, 
     """Be a new process: of this code, or of the command where there is none."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number, name in ((1, "out"), (2, "err")):
-        file = os.open(f"{said}/{name}", os.O_WRONLY | os.O_CREAT)
+    for number, (stream, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        file = os.open(f"{said}/{stream}", os.O_RDWR | os.O_CREAT)
         os.dup2(file, number)
         os.close(file)
-    for stream, number in (("stdout", 1), ("stderr", 2)):
-        setattr(sys, stream, os.fdopen(number, "w", buffering=1, encoding="utf-8", closefd=False))
+        setattr(sys, stream, os.fdopen(number, mode, buffering=1, encoding="utf-8", closefd=False))
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -78,7 +77,7 @@ def _program(code: str | None, arguments: list, folder: str, environment: dict, 
 
 
 @contextlib.contextmanager
-def started(arguments, code: str | None = None, cwd=None, env=None):
+def started(arguments, code: str | None = None, cwd=None, env=None, typed: str = ""):
     """Start a process; gives it, and a function that waits and gives what `subprocess.run` does."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(HEAVY)
@@ -87,6 +86,7 @@ def started(arguments, code: str | None = None, cwd=None, env=None):
     main.__file__ = None  # else the fork would import this program
     words = [str(word) for word in arguments]
     with tempfile.TemporaryDirectory() as said:
+        Path(said, "stdin").write_text(typed, encoding="utf-8")
         process = server.Process(
             target=_program,
             args=(code, words, str(cwd or os.getcwd()), dict(env or os.environ), said),
@@ -101,7 +101,7 @@ def started(arguments, code: str | None = None, cwd=None, env=None):
             if process.exitcode is None:
                 process.kill()
                 raise subprocess.TimeoutExpired(words, timeout)
-            texts = ((Path(said) / name).read_text("utf-8") for name in ("out", "err"))
+            texts = ((Path(said) / name).read_text("utf-8") for name in ("stdout", "stderr"))
             return subprocess.CompletedProcess(words, process.exitcode, *texts)
 
         try:
@@ -112,9 +112,11 @@ def started(arguments, code: str | None = None, cwd=None, env=None):
                 process.join()
 
 
-def command(*arguments, cwd=None, env=None, timeout=600) -> subprocess.CompletedProcess:
-    """Run `purification-nb` with these arguments."""
-    with started(arguments, None, cwd, env) as (_, wait):
+def command(
+    *arguments, cwd=None, env=None, typed: str = "", timeout=600
+) -> subprocess.CompletedProcess:
+    """Run `purification-nb` with these arguments; `typed` is what it reads from standard input."""
+    with started(arguments, None, cwd, env, typed) as (_, wait):
         return wait(timeout)
 
 

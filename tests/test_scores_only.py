@@ -24,7 +24,6 @@ from purification_nb.evaluation import planted_leak
 from purification_nb.networks import mlp
 from purification_nb.records import InputError, Scored
 
-COMMAND = Path(sys.executable).with_name("purification-nb")
 K = 10
 NAMES = [f"score_{i}" for i in range(K)]
 
@@ -44,13 +43,6 @@ def write(scored, path):
     else:
         np.savez(path, scores=scored.scores, label=scored.y)
     return path
-
-
-def run(folder, *words, **more):
-    """Run the command as a user would."""
-    return subprocess.run(
-        [COMMAND, *words], cwd=folder, capture_output=True, text=True, timeout=300, **more
-    )
 
 
 def run_here(folder, *command):
@@ -381,9 +373,8 @@ def test_the_command_purifies_files_and_pipes_alike(many, saved, tmp_path):
         and f"{len(many)} rows" in done.stdout
         and (tmp_path / "purified.csv").is_file()
     ), done.stderr
-    piped = run(
-        tmp_path, "purify", "-", "--with", saved, input=(tmp_path / "scores.csv").read_text()
-    )
+    typed = (tmp_path / "scores.csv").read_text()
+    piped = command("purify", "-", "--with", saved, cwd=tmp_path, typed=typed)
     assert (
         piped.returncode == 0
         and piped.stdout == (tmp_path / "purified.csv").read_text()
