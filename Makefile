@@ -27,18 +27,19 @@ help: ## list the goals
 demo: $(RUNTIME) ## install the library and audit digit_pairs, three seeds; the report lands in audit-report/
 	$(BIN)/purification-nb audit
 
-# One notebook a core is enough: inside them joblib works in the same process (and leaves no idle workers to wait for).
+# One notebook, or one file of tests, a core is enough: inside them joblib works in the same process, where no test asks for more
+# (and leaves no idle workers to wait for). Each worker begins with what takes longest: see dev/notebooks.py and tests/conftest.py.
 test: export OMP_NUM_THREADS := 1
 test: $(DEV) ## all that must hold: library = export, one look, types, every notebook's cells, tests/
 	@$(BIN)/python dev/notebooks.py exported
 	$(BIN)/ruff format --check -q $(LOOKED_AT)
 	$(BIN)/ruff check -q $(LOOKED_AT)
-	$(BIN)/mypy & types=$$!; LOKY_MAX_CPU_COUNT=1 $(BIN)/python dev/bounded.py 1500 $(BIN)/nbdev_test --n_workers 2 --timing; cells=$$?; wait $$types && exit $$cells
-	$(BIN)/pytest tests/ -q -n 2 --dist loadfile --durations 15
+	$(BIN)/mypy & types=$$!; LOKY_MAX_CPU_COUNT=1 $(BIN)/python dev/bounded.py 1500 $(BIN)/python dev/notebooks.py test; cells=$$?; wait $$types && exit $$cells
+	LOKY_MAX_CPU_COUNT=1 $(BIN)/pytest tests/ -q -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 test-slow: export OMP_NUM_THREADS := 1
 test-slow: $(DEV) ## every notebook's cells, with those flagged slow, the attacks on more seeds and shadow models, all assignments graded
-	LOKY_MAX_CPU_COUNT=1 $(BIN)/nbdev_test --n_workers 2 --timing --flags slow
+	LOKY_MAX_CPU_COUNT=1 $(BIN)/python dev/notebooks.py test --flags slow
 	$(BIN)/pytest tests/test_attacks.py tests/test_assignments.py tests/test_grading.py -q --slow
 
 # The oldest get a memory of their own: a network trained beside the newest torch would stand in for theirs. One test audits all recipes, dp among them.

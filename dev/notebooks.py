@@ -12,6 +12,8 @@ python dev/notebooks.py stamps
     which notebook was run with what: library, threads, torch
 python dev/notebooks.py exported
     is the library what the notebooks export?
+python dev/notebooks.py test [--flags slow]
+    nbdev_test on every notebook, two at a time, those that take longest first
 """
 
 import argparse
@@ -25,6 +27,7 @@ import tempfile
 import time
 from collections import Counter
 from configparser import ConfigParser
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -43,6 +46,11 @@ AT_HAND = (
     "lfw_faces.npz",
     "cifar10_6k.npz",
 )  # the project's own machines have these, so no reader need miss what they show
+LONGEST = (
+    *("16_imitation", "11_shadows", "14_memguard", "07_players", "06_purifier", "29_playground"),
+    *("15_training_defences", "28_card", "00_start", "25_audit", "10_evaluation", "02_service"),
+    *("your_sklearn_model", "05_inversion", "scores_only", "27_score_files"),
+)  # 60 seconds to 12
 FEW_IMPORTS = 4  # lines of imports that need no fold
 DRAWS = "# Only figures are drawn here."
 STAMP = ("library", "library_source", "threads", "torch")  # beside the hash of a notebook's source
@@ -299,6 +307,37 @@ def differences(library: Path, fresh: Path) -> list[str]:
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
+def longest_first(parallel):
+    """Let a function that tests files in turn begin with those that take longest.
+
+    A long one that comes last leaves the other core idle. Results are in the order of the files.
+    """
+
+    def reordered(test, files: list[Path], *args, **settings) -> list:
+        def rank(number: int) -> int:
+            name = files[number].stem
+            return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+        order = sorted(range(len(files)), key=rank)
+        found = list(parallel(test, [files[number] for number in order], *args, **settings))
+        return [found[order.index(number)] for number in range(len(files))]
+
+    return reordered
+
+
+def test(flags: str) -> None:
+    """Run nbdev_test; its workers are forks of this process, which has the imports done."""
+    import matplotlib.pyplot  # noqa: F401
+    import torch._dynamo  # noqa: F401
+    from nbdev import test
+
+    import purification_nb.audit.run  # noqa: F401
+
+    test.parallel = longest_first(test.parallel)
+    test.CaptureShell = partial(test.CaptureShell, mpl_format="png")  # nobody looks at them
+    test.nbdev_test.__wrapped__(flags=flags, n_workers=2, timing=True)
+
+
 def run(paths: list[Path], quick: bool, named: bool) -> None:
     """Run notebooks in place, one after the other, all with one number of threads."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -318,8 +357,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["run", "fold", "check", "stamps", "exported"])
+    parser.add_argument("what", choices=["run", "fold", "check", "stamps", "exported", "test"])
     parser.add_argument("notebooks", nargs="*", type=Path)
+    parser.add_argument("--flags", default="", help="test: also cells flagged so")
     parser.add_argument(
         "--quick", action="store_true", help="cells flagged slow keep the outputs they have"
     )
@@ -338,6 +378,8 @@ def main() -> None:
             f"{os.path.relpath(path)}: {problem}" for path in paths for problem in problems(path)
         ] + of_other_threads(paths)
         sys.exit("\n".join(wrong) if wrong else 0)
+    elif args.what == "test":
+        test(args.flags)
     elif args.what == "stamps":
         for path, found in stamps(paths).items():
             known = ", ".join(f"{name} {found[name]}" for name in STAMP if name in found)

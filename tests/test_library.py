@@ -234,20 +234,30 @@ def test_names_no_notebook_tool(room):
     assert {name.split(".")[0] for name in imported(rooms[room])} & TOOLS - allowed == set()
 
 
-def test_importing_everything_loads_no_notebook_tool():
+@pytest.fixture(scope="module")
+def loaded_by() -> tuple[set, set]:
+    """Give what a new interpreter has loaded after importing the audit, and after all rooms."""
     names = [f"{LIBRARY.name}.{room}" for room in rooms]
-    loaded = fresh_python(
-        f"import importlib, json, sys; [importlib.import_module(n) for n in {names}]; "
-        "print(json.dumps(sorted({n.split('.')[0] for n in sys.modules})))"
+    return tuple(
+        map(
+            set,
+            fresh_python(
+                "import importlib, json, sys, purification_nb.audit.run; first = list(sys.modules);"
+                f"[importlib.import_module(n) for n in {names}]; "
+                "print(json.dumps([first, list(sys.modules)]))"
+            ),
+        )
     )
-    assert {"torch", LIBRARY.name} <= set(loaded)
-    assert TOOLS & set(loaded) == set()
 
 
-def test_importing_the_audit_does_not_wait_for_torchvision():
-    loaded = fresh_python(
-        "import json, sys, purification_nb.audit.run; print(json.dumps(sorted(sys.modules)))"
-    )
+def test_importing_everything_loads_no_notebook_tool(loaded_by):
+    loaded = {name.split(".")[0] for name in loaded_by[1]}
+    assert {"torch", LIBRARY.name} <= loaded
+    assert TOOLS & loaded == set()
+
+
+def test_importing_the_audit_does_not_wait_for_torchvision(loaded_by):
+    loaded = loaded_by[0]
     assert "purification_nb.audit.run" in loaded and "torchvision" not in loaded
 
 

@@ -43,6 +43,20 @@ def test_reading_order_starts_with_the_first_page_and_has_the_index_and_the_quic
     )
 
 
+def test_the_longest_notebooks_are_tested_first_and_each_result_is_its_own():
+    assert set(notebooks.LONGEST) <= {path.stem for path in paths}
+    seen = []
+
+    def parallel(test, files, **settings):
+        seen.extend(files)
+        return map(test, files)
+
+    found = notebooks.longest_first(parallel)(lambda path: (path.stem, 1), paths, n_workers=2)
+    assert [name for name, _ in found] == [path.stem for path in paths]
+    assert [path.stem for path in seen][: len(notebooks.LONGEST)] == list(notebooks.LONGEST)
+    assert sorted(seen) == sorted(paths)
+
+
 def test_nbdev_clean_changes_nothing(tmp_path):
     shutil.copy(ROOT / "settings.ini", tmp_path)
     shutil.copytree(NBS, tmp_path / "nbs")

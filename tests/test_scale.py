@@ -4,7 +4,6 @@ was killed, to the last bit; networks of the paper's form; bytes that stay bytes
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import warnings
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import python
 from torch import nn
 from torch.nn import functional as F
 
@@ -179,13 +179,7 @@ print(fingerprint(predictor.classify.args[0]), losses)
 def run(name: str, kill_after: int, cache: Path):
     """Train in a process of its own, which may kill itself."""
     env = os.environ | {"PURIFICATION_NB_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", RUN, name, str(kill_after)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return python(RUN, name, kill_after, env=env, timeout=300)
 
 
 @pytest.mark.parametrize("name", ["densenet", "face"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from forked import command
 from typer.testing import CliRunner
 
 from purification_nb.audit.score_files import ROWS, check_shared, read_scores, score_columns
@@ -23,7 +24,6 @@ from purification_nb.evaluation import planted_leak
 from purification_nb.networks import mlp
 from purification_nb.records import InputError, Scored
 
-COMMAND = Path(sys.executable).with_name("purification-nb")
 K = 10
 NAMES = [f"score_{i}" for i in range(K)]
 
@@ -43,13 +43,6 @@ def write(scored, path):
     else:
         np.savez(path, scores=scored.scores, label=scored.y)
     return path
-
-
-def run(folder, *command, **more):
-    """Run the command as a user would."""
-    return subprocess.run(
-        [COMMAND, *command], cwd=folder, capture_output=True, text=True, timeout=300, **more
-    )
 
 
 def run_here(folder, *command):
@@ -77,8 +70,7 @@ def audited(planted, tmp_path_factory):
             planted, ("members.csv", "nonmembers.parquet", "reference.npz"), strict=True
         )
     )
-    done = run(
-        folder,
+    done = command(
         "audit-scores",
         members.name,
         nonmembers.name,
@@ -94,6 +86,7 @@ def audited(planted, tmp_path_factory):
         "1",
         "--out",
         "report",
+        cwd=folder,
     )
     assert done.returncode == 0, done.stderr
     return folder, done, json.loads((folder / "report" / "audit.json").read_text())
@@ -374,15 +367,14 @@ def test_texts_beside_the_scores_come_out_as_they_went_in(saved, tmp_path):
 
 def test_the_command_purifies_files_and_pipes_alike(many, saved, tmp_path):
     write(many, tmp_path / "scores.csv")
-    done = run(tmp_path, "purify", "scores.csv", "--with", saved)
+    done = command("purify", "scores.csv", "--with", saved, cwd=tmp_path)
     assert (
         done.returncode == 0
         and f"{len(many)} rows" in done.stdout
         and (tmp_path / "purified.csv").is_file()
     ), done.stderr
-    piped = run(
-        tmp_path, "purify", "-", "--with", saved, input=(tmp_path / "scores.csv").read_text()
-    )
+    typed = (tmp_path / "scores.csv").read_text()
+    piped = command("purify", "-", "--with", saved, cwd=tmp_path, typed=typed)
     assert (
         piped.returncode == 0
         and piped.stdout == (tmp_path / "purified.csv").read_text()

@@ -213,6 +213,8 @@ def shown(row: Row, cells: list, names: dict) -> Given:
 
 def graded(name: str, word: str = "") -> list[tuple[Row, Given]]:
     """Run an assignment once, and the tests of each submission in a copy."""
+    import torch._dynamo  # noqa: F401 - else each copy with an optimiser of torch imports it, in 2 s
+
     rows = [row for row in rows_of(name) if word in f"{row.answer} {row.title}"]
     cells, names, found = cells_of(name), notebook_names(), []
     sys.path.insert(0, str(course.ASSIGNMENTS / name))
