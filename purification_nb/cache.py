@@ -106,7 +106,7 @@ def fingerprint(
 
 # %% ../nbs/22_cache.ipynb #b2748d91
 # Rooms that change no result.
-NO_RESULT = ("playground", "cli")
+NO_RESULT = ("playground", "cli", "cli_help")
 # Rooms that change no trained network: they train none, or its key says all that they do.
 NO_NETWORK = (
     *NO_RESULT,

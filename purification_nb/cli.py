@@ -5,14 +5,8 @@
 # %% auto #0
 __all__ = [
     "app",
-    "KNOWN_DATA",
     "Data",
     "Jobs",
-    "OWN_HELP",
-    "AUDIT_HELP",
-    "SCORES_HELP",
-    "PURIFY_HELP",
-    "CARD_HELP",
     "audit_command",
     "audit_scores_command",
     "purify_command",
@@ -33,7 +27,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from .datasets import DATASETS, load
+from .cli_help import (
+    AUDIT_HELP,
+    CARD_HELP,
+    KNOWN_DATA,
+    OWN_HELP,
+    PURIFY_HELP,
+    SCORES_HELP,
+)
+from .datasets import load
 from .downloads import data_folder
 from .records import InputError
 
@@ -54,12 +56,6 @@ app = typer.Typer(
         "Attack a classifier through its scores, defend it, and measure both. Start with:"
         " purification-nb audit"
     ),
-)
-
-
-KNOWN_DATA = (
-    f"{', '.join(DATASETS)}, the path of an .npz with x and y, or of a folder with one folder of"
-    " pictures a person."
 )
 
 
@@ -114,52 +110,6 @@ def _set_scale(scale: str | None) -> None:
 Data = Annotated[str, typer.Option(help=KNOWN_DATA)]
 Jobs = Annotated[int | None, typer.Option(min=1, help="How many at once. Default: one a core.")]
 
-# %% ../nbs/30_cli.ipynb #82bcecd9
-OWN_HELP = {  # option -> what --help says of it
-    "model": (
-        "A trained model of your own: .joblib or .pkl of an estimator, .pt (torch.jit.save), .pt2"
-        " (torch.export.save), or package.module:name. A pickle runs the code in it: read none"
-        " that you did not write. Without, the library's usual model is trained on --data."
-    ),
-    "members": (
-        "With a model: the records it was trained on, .npz with x and y, or .csv or .parquet with"
-        " a column label; the other columns are the records, as the model was fitted on them. An"
-        " array groups or a column group may say which records stem from one person."
-    ),
-    "answers": (
-        "With a model: what it answers with, logits or scores; sigmoid or logit where one number"
-        " stands for two classes. Default: logits of a network, scores of anything else."
-    ),
-    "reference": "With a model: records it has never seen, for a purifier to learn from.",
-    "nonmembers": "With a model: still others it has never seen, for measuring.",
-}
-
-# %% ../nbs/30_cli.ipynb #fa12f046
-AUDIT_HELP = {  # option -> what --help says of it
-    "recipes": (
-        "Defences to compare: names with commas, or all. Default: none, one_hot,"
-        " constant_per_label, release_below, purifier, purifier_keep_label, imitation, dropout;"
-        " for a model of your own without the last two."
-    ),
-    "attacks": (
-        "Attacks to run: names with commas, or all. Default: those that need neither shadow"
-        " models nor repeated questions: label, confidence, entropy, modified_entropy (each also"
-        " with _per_class), nsh_log, boosted, neighbours, calibrated, inversion."
-    ),
-    "shadows": (
-        "Shadow models for the attacks that train them (mlleaks, lira, rmia). Default: 16, at"
-        " full scale 64."
-    ),
-    "other": (
-        "Another data set, for mlleaks_2. Default: location30 where it can be had, or digit_pairs."
-    ),
-    "seeds": "How often to repeat everything, each time with the data split anew.",
-    "out": "Folder for report.html, audit.json, table.md and records.csv.",
-    "scale": (
-        "lesson (minutes) or full (a wider search). Default: PURIFICATION_NB_SCALE, else lesson."
-    ),
-}
-
 
 # %% ../nbs/30_cli.ipynb #ecdb55e0
 @app.command("audit")
@@ -195,35 +145,6 @@ def audit_command(  # noqa: PLR0913 - the options of the command
         found = audit(recipes=recipes, attacks=attacks, seeds=seeds, **audited, **more)
         folder = save(found, out)
     _print_findings(found, folder)
-
-
-# %% ../nbs/30_cli.ipynb #a154ff7b
-SCORES_HELP = {  # option -> what --help says of it
-    "members": (
-        "Scores and labels of records the model was trained on: .csv or .parquet with columns"
-        " score_0 ... score_{k-1} and label (from 0), or .npz with arrays scores and label. A"
-        " column (or array) group may say which rows stem from one record or person; without it,"
-        " equal rows count as one record."
-    ),
-    "nonmembers": "The same of records it was not trained on.",
-    "reference": (
-        "The same of still other records, not trained on; a purifier learns from these alone, and"
-        " needs no labels."
-    ),
-    "purify": (
-        "Train a purifier on the reference file, audit it too, and save it in the folder purifier"
-        " of --out."
-    ),
-    "keep_label": "Let the purifier keep every label.",
-    "attacks": (
-        "Attacks to run: names with commas, or all. Default: label, confidence, entropy,"
-        " modified_entropy (each also with _per_class), nsh_log, boosted, neighbours; those that"
-        " need records are reported as not applicable."
-    ),
-    "seeds": "How often to repeat everything, each time with the files halved anew.",
-    "most": "Rows of each file that take part, drawn at random where there are more.",
-    "out": "Folder for report.html, audit.json, table.md, records.csv, and the purifier if any.",
-}
 
 
 # %% ../nbs/30_cli.ipynb #8e322c19
@@ -285,23 +206,6 @@ def audit_scores_command(  # noqa: PLR0913 - the options of the command
     _print_what_is_left(found, purifier_folder)
 
 
-# %% ../nbs/30_cli.ipynb #368580f3
-PURIFY_HELP = {  # option -> what --help says of it
-    "scores": (
-        "A .csv or .parquet with columns score_0 ... score_{k-1}, an .npz with an array scores,"
-        " an .npy; or - for CSV from standard input. Other columns are kept."
-    ),
-    "purifier": (
-        "A saved purifier: the folder that audit-scores --purify or save_purifier wrote (or an"
-        " imitation's file)."
-    ),
-    "out": (
-        "Where to write, as the same kind of file; it appears whole or not at all. Default:"
-        " purified.csv (.parquet, ...) here, and for standard input - (standard output)."
-    ),
-}
-
-
 # %% ../nbs/30_cli.ipynb #5d47c2df
 @app.command("purify")
 def purify_command(
@@ -327,21 +231,6 @@ def purify_command(
             check_writable(Path(out).parent)
             rows = purify_file(scores, score_map, out)
     _say(f"{rows} rows purified{'' if piped else f': {out}'}", err=piped)
-
-
-# %% ../nbs/30_cli.ipynb #69955254
-CARD_HELP = {  # option -> what --help says of it
-    "tables": (
-        "Which of the paper's tables, with commas: II, III, IV, V, VI, VII, VIII, IX, Figures"
-        " 9-11. Default: all."
-    ),
-    "seeds": "How often to repeat each audit, each time with the data split anew.",
-    "out": "Folder for card.html, card.md and card.json.",
-    "scale": (
-        "lesson (a quarter of an hour) or full (the paper's epochs and rates). Default:"
-        " PURIFICATION_NB_SCALE, else lesson."
-    ),
-}
 
 
 # %% ../nbs/30_cli.ipynb #50a43e1f

@@ -45,7 +45,7 @@ FLOORS = [
     {"defences"},
     {"audit"},
     {"paper", "efficiency", "reproduction", "card", "playground"},
-    {"cli"},
+    {"cli", "cli_help"},
 ]
 ROOM_LINES, FUNCTION_LINES = 300, 40
 TOOLS = {
