@@ -115,7 +115,8 @@ class _Game:
             purified=batch.purified.detach(),
             purify=lambda scores: self.purify(scores).detach(),
         )
-        losses, pulls = {}, []
+        losses: dict[str, torch.Tensor] = {}
+        pulls: list[torch.Tensor] = []
         parties = zip(self.names, self.players, self.player_optimisers, strict=True)
         for name, player, optimiser in parties:
             seen = still.purified.detach().requires_grad_(player.at_once is not None)
@@ -125,6 +126,7 @@ class _Game:
             optimiser.step()
             losses[name] = loss.detach()
             if player.at_once is not None:
+                assert seen.grad is not None
                 pulls.append(-player.at_once * seen.grad)
         return losses, pulls
 
