@@ -16,6 +16,7 @@ __all__ = [
 # %% ../../nbs/07_players.ipynb #86d8cbd9
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -69,6 +70,18 @@ def _check_adversarial_model(scored: Scored, alpha: float, reading: str, deeper:
         )
 
 
+def _in_bfloat16(beside: torch.Tensor, mixed: bool) -> AbstractContextManager:
+    "Inside, networks compute in bfloat16 where that loses little, if `mixed`."
+    if not mixed:
+        return nullcontext()
+    return torch.autocast(beside.device.type, torch.bfloat16, cache_enabled=False)
+
+
+def _told(**settings: bool) -> dict[str, bool]:
+    "Those that are so: without them the cache knows what it knew."
+    return {name: True for name, is_so in settings.items() if is_so}
+
+
 def _decoder(k: int, shape: tuple[int, ...], deeper: int) -> nn.Module:
     "H's network: for pictures transposed convolutions, for vectors hidden layers (Appendix B)."
     if is_picture(shape, 8, 64):
@@ -96,6 +109,10 @@ class AdversarialModel(Player):
         Adam's; the paper's
     seed : int
         of the initial weights
+    at_once : bool
+        G moves from the pass in which H learns: one where there were two
+    mixed : bool
+        draws in bfloat16 (torch.autocast)
     """
 
     def __init__(
@@ -108,8 +125,11 @@ class AdversarialModel(Player):
         deeper: int = 0,
         rate: float = 2e-4,  # Adam's; the paper's
         seed: int = 0,  # of the initial weights
+        at_once: bool = False,  # G moves from the pass in which H learns: one where there were two
+        mixed: bool = False,  # draws in bfloat16 (torch.autocast)
     ):
         _check_adversarial_model(scored, alpha, reading, deeper)
+        self.at_once, self.mixed = alpha if at_once else None, mixed
         self.alpha, self.rate, self.read = alpha, rate, READINGS[reading]
         self.low, self.high = value_range(scored.x)
         with seeded(seed):
@@ -124,6 +144,7 @@ class AdversarialModel(Player):
             "low": self.low,
             "high": self.high,
         }
+        self.settings |= _told(at_once=at_once, mixed=mixed)
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Equation 3: the mean squared error of its drawings, for records scaled to [0, 1].
@@ -135,7 +156,9 @@ class AdversarialModel(Player):
                 "the adversarial model H draws records, and this reference set holds none"
             )
         records = (batch.x.float() - self.low) / max(self.high - self.low, 1e-12)
-        return F.mse_loss(self.network(self.read(batch.purified)), records)
+        with _in_bfloat16(batch.purified, self.mixed):
+            drawn = self.network(self.read(batch.purified))
+        return F.mse_loss(drawn.float(), records)
 
     def term(self, batch: Batch) -> torch.Tensor:
         """Equation 4's second half: minus alpha times the same."""
@@ -159,6 +182,10 @@ class PurifierI(PurifierDefence):
         H with one layer more (1) or one fewer (-1)
     player_rate : float | None
         of the players' Adam; when absent 0.002, with `paper` the paper's 0.0002
+    at_once : bool
+        G moves from the pass in which the players learn, not from a second one after it
+    mixed : bool
+        the players compute in bfloat16 (torch.autocast), G does not
     """
 
     lam: float | None = None  # weight of the label term; the paper's when absent
@@ -168,6 +195,9 @@ class PurifierI(PurifierDefence):
     deeper: int = 0  # H with one layer more (1) or one fewer (-1)
     # of the players' Adam; when absent 0.002, with `paper` the paper's 0.0002
     player_rate: float | None = None
+    # G moves from the pass in which the players learn, not from a second one after it
+    at_once: bool = False
+    mixed: bool = False  # the players compute in bfloat16 (torch.autocast), G does not
     variant = "purifier_i"  # its entry in `paper_settings`
 
     def settled(
@@ -211,6 +241,8 @@ class PurifierI(PurifierDefence):
             deeper=self.deeper,
             rate=self.player_rate,
             seed=seed,
+            at_once=self.at_once,
+            mixed=self.mixed,
         )
         return (adversary,)
 
@@ -236,6 +268,10 @@ class Discriminator(Player):
     in_one_pass : bool
         judge originals and purified ones as one batch: the same but for rounding, and
         faster
+    at_once : bool
+        G moves from the pass in which I learns: one where there were two
+    mixed : bool
+        judges in bfloat16 (torch.autocast)
     """
 
     def __init__(
@@ -248,13 +284,21 @@ class Discriminator(Player):
         seed: int = 0,  # of the initial weights
         # judge originals and purified ones as one batch: the same but for rounding, and faster
         in_one_pass: bool = False,
+        at_once: bool = False,  # G moves from the pass in which I learns: one where there were two
+        mixed: bool = False,  # judges in bfloat16 (torch.autocast)
     ):
         if not beta >= 0:
             raise InputError(
                 f"beta pays the purifier for being taken for F and is at least 0, not {beta}"
             )
         self.k, self.beta, self.saturating, self.rate = k, beta, saturating, rate
-        self.in_one_pass = in_one_pass
+        if at_once and not saturating:
+            raise InputError(
+                "with at_once the purifier is paid for what the discriminator loses, as equation 7"
+                " is printed; its other form (saturating=False) takes at_once=False"
+            )
+        self.in_one_pass, self.mixed = in_one_pass, mixed
+        self.at_once = beta if at_once else None
         with seeded(seed):
             self.network = TwoBranch(
                 k, k, score_sizes=(1024, 512, 64), label_sizes=(512, 64), joint_sizes=(256, 64, 1)
@@ -266,8 +310,7 @@ class Discriminator(Player):
             "rate": rate,
             "seed": seed,
         }
-        if in_one_pass:  # without, the cache knows what it knew
-            self.settings["in_one_pass"] = True
+        self.settings |= _told(in_one_pass=in_one_pass, at_once=at_once, mixed=mixed)
 
     def judge(
         self,
@@ -288,7 +331,8 @@ class Discriminator(Player):
         torch.Tensor
             (n,) logits; positive: F's own
         """
-        return self.network(scores, F.one_hot(label, self.k).float())
+        with _in_bfloat16(scores, self.mixed):
+            return self.network(scores, F.one_hot(label, self.k).float()).float()
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Minus equation 6."""
@@ -359,6 +403,8 @@ class PurifierII(PurifierI):
                 rate=self.player_rate,
                 seed=seed,
                 in_one_pass=self.paper if self.in_one_pass is None else self.in_one_pass,
+                at_once=self.at_once,
+                mixed=self.mixed,
             )
             players = (discriminator,)
         return super().players(scored_d2, seed) + players

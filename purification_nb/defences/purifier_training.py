@@ -6,7 +6,7 @@ __all__ = ["purifier_loss", "Batch", "Player", "train_purifier", "choose_trainin
 
 # %% ../../nbs/06_purifier.ipynb #aa5c9e27
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -67,6 +67,9 @@ class Player:
     network: nn.Module  # what it trains
     rate: float = 2e-4  # Adam's; the paper's for H and for I
     settings: dict | None = None  # names it in the cache; without them nothing is cached
+    # Given, G moves from the pass in which the player learns: to G, `term` is minus this times
+    # `loss`, so one backward pass has both gradients.
+    at_once: float | None = None
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """What this player minimises; the purifier stands still."""
@@ -103,34 +106,45 @@ class _Game:
         "One mini-batch: the players move first, then the purifier."
         logits = self.g(scores)
         batch = Batch(scores, logits.softmax(1), scores.argmax(1), x, self.purify)
-        player_losses = self.players_step(batch)
-        return self.purifier_step(logits, batch) | player_losses
+        player_losses, pulls = self.players_step(batch)
+        return self.purifier_step(logits, batch, pulls) | player_losses
 
-    def players_step(self, batch: Batch) -> dict:
-        "Each player descends its own loss; no gradient reaches G."
+    def players_step(self, batch: Batch) -> tuple[dict, list[torch.Tensor]]:
+        "Each player descends its own loss; how those that move at once pull at G's answer."
         still = batch._replace(
             purified=batch.purified.detach(),
             purify=lambda scores: self.purify(scores).detach(),
         )
-        losses = {}
+        losses: dict[str, torch.Tensor] = {}
+        pulls: list[torch.Tensor] = []
         parties = zip(self.names, self.players, self.player_optimisers, strict=True)
         for name, player, optimiser in parties:
-            loss = player.loss(still)
+            seen = still.purified.detach().requires_grad_(player.at_once is not None)
+            loss = player.loss(still._replace(purified=seen))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             losses[name] = loss.detach()
-        return losses
+            if player.at_once is not None:
+                assert seen.grad is not None
+                pulls.append(-player.at_once * seen.grad)
+        return losses, pulls
 
-    def purifier_step(self, logits: torch.Tensor, batch: Batch) -> dict:
-        "G descends equation 2 plus the players' terms."
+    def purifier_step(
+        self, logits: torch.Tensor, batch: Batch, pulls: Sequence[torch.Tensor] = ()
+    ) -> dict:
+        "G descends equation 2 plus the players' terms, or their pulls."
         equation_2 = purifier_loss(logits, batch.scores, self.lam)
-        total = equation_2 + sum(player.term(batch) for player in self.players)
+        total = equation_2 + sum(
+            player.term(batch) for player in self.players if player.at_once is None
+        )
+        for pull in pulls:
+            total = total + (batch.purified * pull).sum()
         self.optimiser.zero_grad()
         total.backward(inputs=self.weights)
         self.optimiser.step()
         losses = {"equation 2": equation_2.detach()}
-        if self.players:
+        if self.players and not pulls:  # a pull is a slope, and says no loss
             losses["purifier"] = total.detach()
         return losses
 
