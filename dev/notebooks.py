@@ -307,6 +307,16 @@ def differences(library: Path, fresh: Path) -> list[str]:
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
+def leaving_no_workers(test, *args, **settings):
+    """Test a file, and end joblib's workers, for which its process would wait five minutes."""
+    from joblib.externals.loky import get_reusable_executor
+
+    try:
+        return test(*args, **settings)
+    finally:
+        get_reusable_executor().shutdown()
+
+
 def longest_first(parallel):
     """Let a function that tests files in turn begin with those that take longest.
 
@@ -319,7 +329,8 @@ def longest_first(parallel):
             return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
         order = sorted(range(len(files)), key=rank)
-        found = list(parallel(test, [files[number] for number in order], *args, **settings))
+        tested = partial(leaving_no_workers, test)
+        found = list(parallel(tested, [files[number] for number in order], *args, **settings))
         return [found[order.index(number)] for number in range(len(files))]
 
     return reordered

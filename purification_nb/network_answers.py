@@ -92,6 +92,7 @@ def _wants_one_batch_size(error: Exception) -> bool:
     return bool(re.search(r"(\.size\(\)|\.shape)\[0\] == \d+", str(error)))
 
 
+# %% ../nbs/02_service.ipynb #2be1a0f1
 def _answers_of(network: nn.Module, batch_size: int, x: Any) -> list:
     "What a network answers to each batch, asked in the first type of number that it takes."
     weights = list(network.parameters())

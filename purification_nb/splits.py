@@ -152,6 +152,7 @@ def check_disjoint(
     return names
 
 
+# %% ../nbs/01_records.ipynb #5e70f001
 _SET_OF = {  # part -> the set it is cut from, as users hand it over
     "known_members": "the members",
     "heldout_members": "the members",

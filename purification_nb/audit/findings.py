@@ -78,6 +78,7 @@ def _summary_line(found: AuditAnswers, recipe: str) -> dict[str, Any]:
     return line
 
 
+# %% ../../nbs/25_audit.ipynb #474d40f1
 def _accuracy_as_text(row: dict[Any, Any]) -> str:
     "An accuracy with its interval, or in a word why there is none."
     if row["value"] is None or row["low"] is None:

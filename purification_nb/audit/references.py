@@ -191,6 +191,7 @@ def _label_and_difficulty(knowledge: Knowledge) -> Attack:
     return Calibrated().fit(replace(knowledge, members=members, nonmembers=nonmembers))
 
 
+# %% ../../nbs/25_audit.ipynb #e69870f1
 def with_tpr_floor(
     references: References,
     split: Split,

@@ -171,6 +171,7 @@ def _why_not_applicable(attack, has_reference: bool) -> str | None:
     return "it asks the service about records of its own" if "query" in attack.needs else None
 
 
+# %% ../../nbs/27_score_files.ipynb #25db40f1
 def _attacks_by_applicability(attacks, has_reference: bool) -> tuple[list[str], dict[str, str]]:
     "The attacks that can be run on scores alone, and for the others the reason why not."
     default = [name for name in ALL_ATTACKS if name not in ("nsh", "reference_membership")]

@@ -50,6 +50,7 @@ def _returned_or_raised(call: Callable, *arguments: Any) -> Any:
         return error
 
 
+# %% ../../nbs/25_audit.ipynb #ef50b0f1
 def _training_calls(plan: AuditPlan, shadows: Shadows | None, i: int) -> tuple[list[tuple], ...]:
     "What trains the models of the i-th seed: references, difficulty models, shadow models."
     split, seed = plan.splits[i], plan.seeds[i]
