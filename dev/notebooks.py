@@ -339,12 +339,13 @@ def longest_first(parallel):
 def test(flags: str) -> None:
     """Run nbdev_test; its workers are forks of this process, which has the imports done."""
     import matplotlib.pyplot  # noqa: F401
+    import notebooks  # by its name: a tested notebook takes the place of __main__
     import torch._dynamo  # noqa: F401
     from nbdev import test
 
     import purification_nb.audit.run  # noqa: F401
 
-    test.parallel = longest_first(test.parallel)
+    test.parallel = notebooks.longest_first(test.parallel)
     test.CaptureShell = partial(test.CaptureShell, mpl_format="png")  # nobody looks at them
     test.nbdev_test.__wrapped__(flags=flags, n_workers=2, timing=True)
 
