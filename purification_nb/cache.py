@@ -25,7 +25,6 @@ __all__ = [
 
 # %% ../nbs/22_cache.ipynb #4b225071
 
-import gc
 import hashlib
 import json
 import os
@@ -373,11 +372,6 @@ def is_all_or_nothing() -> bool:
 
 
 # %% ../nbs/22_cache.ipynb #712aa014
-# new objects after which a worker looks for garbage; after Python's own 700 it would look through
-# everything that it imports, again and again
-_COLLECT_AFTER = 20_000
-
-
 @contextmanager
 def one_thread() -> Iterator[None]:
     "Inside, torch computes with one thread."
@@ -404,14 +398,6 @@ def _worker_count(jobs: int | None) -> int | None:
     return jobs or configured or (joblib.cpu_count() if on_this_machine else None)
 
 
-def _settings_of_workers() -> dict[str, Any]:
-    """For joblib, where it starts processes: they look for garbage seldom, and import sooner."""
-    backend, _ = joblib.parallel.get_active_backend()
-    if not isinstance(backend, joblib.parallel.LokyBackend):
-        return {}
-    return {"initializer": gc.set_threshold, "initargs": (_COLLECT_AFTER,)}
-
-
 # %% ../nbs/22_cache.ipynb #dc89eb33
 def each_in_parallel(
     calls: Iterable[tuple[Callable | Any, ...]],  # tuples: a function and its arguments
@@ -435,8 +421,7 @@ def each_in_parallel(
         what they returned, in order, each as soon as it is there
     """
     calls = list(calls)
-    how = {"return_as": "generator"} | _settings_of_workers()
-    results = joblib.Parallel(_worker_count(jobs), **how)(
+    results = joblib.Parallel(_worker_count(jobs), return_as="generator")(
         joblib.delayed(_call_with_one_thread)(*call) for call in calls
     )
     hidden = progress is None
