@@ -104,17 +104,28 @@ def fingerprint(
 
 
 # %% ../nbs/22_cache.ipynb #b2748d91
-# Rooms that change no result.
-NO_RESULT = ("playground", "cli", "cli_help")
+# Rooms that change no result: they show it, or hand over files, and no other room builds on them.
+NO_RESULT = (
+    "playground",
+    "cli",
+    "cli_help",
+    "card",
+    "audit.figures",
+    "audit.own_files",
+    "audit.page",
+    "audit.page_parts",
+    "audit.report",
+    "audit.streams",
+)
 # Rooms that change no trained network: they train none, or its key says all that they do.
 NO_NETWORK = (
     *NO_RESULT,
     "audit",
-    "card",
     "efficiency",
     "paper",
     "reproduction",
     "evaluation",
+    "intervals",
     "epsilon",
     "datasets",
     "downloads",

@@ -349,11 +349,30 @@ _STEPS = 101  # of the curve that is kept
 _REACH = 5  # up to so many times the FPR asked for
 
 
+def _share_of_ties(nonmembers: np.ndarray) -> np.ndarray:
+    "(n,) for each, from the highest down: how many of those with its score lots accuse by then."
+    down = -np.sort(-nonmembers)
+    _, first, among, size = np.unique(
+        -down, return_index=True, return_inverse=True, return_counts=True
+    )
+    return (np.arange(len(down)) - first[among] + 1) / (size[among] + 1)
+
+
+def _accused(members: np.ndarray, threshold: float, lots: float) -> np.ndarray:
+    "(n,) how likely each member is accused: above the threshold surely, at it by drawing lots."
+    return np.where(members == threshold, lots, members > threshold)
+
+
 def _found_at_each_fpr(members: np.ndarray, nonmembers: np.ndarray, fpr: float) -> np.ndarray:
-    "(_STEPS,) the TPR at FPRs from 0 to `_REACH` times the one asked for; ties find nobody."
+    "(_STEPS,) the TPR at FPRs from 0 to `_REACH` times the one asked for; lots decide on ties."
     most = int(np.ceil(_REACH * fpr * (len(nonmembers) + 1))) + 1
-    thresholds = -np.sort(-nonmembers)[:most]
-    found = 1 - np.searchsorted(np.sort(members), thresholds, side="right") / len(members)
+    thresholds, lots = -np.sort(-nonmembers)[:most], _share_of_ties(nonmembers)[:most]
+    ordered = np.sort(members)
+    at_least, above = (
+        1 - np.searchsorted(ordered, thresholds, side=side) / len(members)
+        for side in ("left", "right")
+    )
+    found = above + lots * (at_least - above)
     found = np.r_[0.0, found, np.ones(most - len(thresholds))]
     allowed = np.linspace(0, _REACH * fpr, _STEPS) * (len(nonmembers) + 1) - 1
     return np.interp(allowed, np.arange(-1, len(found) - 1), found)
@@ -398,8 +417,9 @@ class LowFPR(Rate):
         members, nonmembers = scores
         curve = _found_at_each_fpr(members, nonmembers, fpr)
         allowed = max(0, int(fpr * (len(nonmembers) + 1) - 1))
-        threshold = -np.sort(-nonmembers)[min(allowed, len(nonmembers) - 1)]
-        base = Rate.of([members > threshold], weights[:1])
+        allowed = min(allowed, len(nonmembers) - 1)
+        threshold, lots = -np.sort(-nonmembers)[allowed], _share_of_ties(nonmembers)[allowed]
+        base = Rate.of([_accused(members, threshold, lots)], weights[:1])
         value = curve[[(_STEPS - 1) // _REACH]]
         moments = base.variances, base.resampled, base.weights
         return cls(value, *moments, curve=curve, drawn=weights[1].mean(1), fpr=fpr)

@@ -11,6 +11,7 @@ from purification_nb.audit.scores_only import audit_scores
 from purification_nb.audit.verdicts import holm
 from purification_nb.evaluation import evaluate, measured, strongest, try_on_known
 from purification_nb.intervals import (
+    LowFPR,
     Rate,
     folds_by_origin,
     origins_of,
@@ -83,14 +84,34 @@ class Noise(Attack):
         return np.random.default_rng(len(scored)).random(len(scored))
 
 
-def test_noise_finds_one_percent_at_one_percent():
+class TiedNoise(Noise):
+    """The same in one decimal: a tenth of the records share each score."""
+
+    def score(self, scored):
+        return super().score(scored).round(1)
+
+
+@pytest.mark.parametrize("attack", [Noise(), TiedNoise()])
+def test_noise_finds_one_percent_at_one_percent(attack):
     found = []
     for run in range(60):
         sides = answers(0.9, 300 + run, run), answers(0.9, 150 + run, run + 1000)
-        found.append(measured(Noise(), *sides).low_fprs[0.01])
+        found.append(measured(attack, *sides).low_fprs[0.01])
     assert np.mean([one.value for one in found]) == pytest.approx(0.01, abs=0.004)
     covered = np.mean([one.interval()[0] <= 0.01 <= one.interval()[1] for one in found])
     assert covered > 0.9
+
+
+def test_lots_decide_on_ties():
+    members = np.repeat([3.0, 2.0, 1.0], [4, 57, 939])
+    nonmembers = np.repeat([2.0, 1.0, 0.0], [19, 600, 380])
+    sides = members, nonmembers
+    # at 1 % of 999 one may accuse up to the tenth of 19 tied non-members: of tied members the half
+    found = LowFPR.at(0.01, sides, [np.ones((2, len(one))) for one in sides])
+    assert found.value == pytest.approx((4 + 57 * 10 / 20) / 1000)
+    origins = [np.arange(len(one), dtype=np.uint64)[:, None] for one in sides]
+    low, high = LowFPR.at(0.01, sides, [resampling_weights(one) for one in origins]).interval()
+    assert 0.01 < low < 0.03 and 0.035 < high < 0.07
 
 
 def test_holm_by_hand():

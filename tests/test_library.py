@@ -11,6 +11,8 @@ import export
 import notebooks
 import pytest
 
+from purification_nb.cache import NO_RESULT
+
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "purification_nb"
 # Bottom first; a room imports from floors below, and from rooms of its own floor that do not import
@@ -179,6 +181,14 @@ def test_only_chapters_export():
 @each_room
 def test_imports_only_from_floors_below_or_its_own(room):
     assert {r for r in rooms_entered(room) if floor(r) > floor(room)} == set()
+
+
+def test_no_result_depends_on_a_room_whose_source_is_not_part_of_the_key():
+    passed_over = tuple(f"{room}." for room in NO_RESULT)
+    silent = {room for room in rooms if f"{room}.".startswith(passed_over)}
+    assert {"cli", "audit.report", "playground.game"} <= silent
+    wrong = {room: rooms_entered(room) & silent for room in rooms.keys() - silent}
+    assert {room: found for room, found in wrong.items() if found} == {}
 
 
 def test_no_room_is_entered_from_a_room_that_it_enters():

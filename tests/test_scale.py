@@ -103,7 +103,10 @@ def edited(tmp_path, monkeypatch):
     [
         ("cli", False, False),
         ("playground.walk", False, False),
-        ("audit.report", True, False),
+        ("audit.report", False, False),
+        ("audit.page", False, False),
+        ("audit.pooling", True, False),
+        ("intervals", True, False),
         ("attacks.catalogue", True, False),
         ("attacks.shadows", True, True),
         ("defences.purifier", True, True),
