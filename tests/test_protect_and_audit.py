@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from purification_nb import Trained, audit, purified_module
 from purification_nb.audit.own_files import read_model
+from purification_nb.audit.own_sets import OwnSets
 from purification_nb.cli import app
-from purification_nb.records import refused
+from purification_nb.records import Records, refused
 
 X, Y = make_classification(900, 12, n_informative=8, n_classes=4, random_state=0)
 X = X.astype(np.float32)
@@ -76,6 +77,31 @@ def test_a_protected_module_is_audited_as_it_stands(network, service):
     wrapped = Trained(nn.Sequential(service), answers="scores")
     assert leak(protected) == leak(audit(wrapped, **QUICK, **SETS)) < leak(bare) - 0.03
     assert protected.run["settings"]["model"].startswith("a trained PurifiedModule")
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+def test_each_member_is_named_by_its_row_in_the_set_that_was_handed_over(network, remembered):
+    found = audit(network, **QUICK, **SETS)
+    told, (x, y) = found.records_at_risk(), SETS["members"]
+    # the held-out half stands below the other one
+    answers = found.shown["none"]["scored"][0].scores[-len(told) :]
+    by_record = told.set_index("record").sort_index()
+    assert len(set(by_record.row)) == len(x) // 2
+    assert not np.array_equal(by_record.row, by_record.index)
+    assert (y[by_record.row] == by_record.label).all()
+    with torch.no_grad():
+        again = network(torch.tensor(x[by_record.row])).softmax(1).numpy()
+    assert np.allclose(answers, again, atol=1e-5)
+
+
+def test_equal_members_have_a_row_each():
+    x = np.array([[1.0], [2.0], [1.0], [3.0], [1.0]])
+    sets = [Records(x, np.zeros(5, int), 2), *[Records(x + 9, np.zeros(5, int), 2)] * 2]
+    members = OwnSets(*sets, name="mine")
+    assert members.rows_of(members.members[[4, 3, 0]]).tolist() == [0, 3, 2]
+    table = pd.DataFrame({"size": [3, 1, 2], "town": ["a", "b", "a"]})
+    members = OwnSets(Records(table, np.zeros(3, int), 2), *sets[1:], name="mine")
+    assert members.rows_of(members.members[[2, 0]]).tolist() == [2, 0]
 
 
 def by_command(files, model: str, *words: str):

@@ -228,6 +228,16 @@ def test_only_so_many_rows_take_part(planted):
     ] == {"name": "members", "rows": 600, "audited": 100}
 
 
+@pytest.mark.parametrize("most", [100, 1000])
+def test_each_member_is_named_by_its_row_in_the_file(most, planted):
+    some = {"attacks": "label,confidence", "seeds": 1, "most": most, "jobs": 1}
+    found = audit_scores(*planted[:2], **some, progress=False)
+    told = found.records_at_risk().set_index("record").sort_index()
+    answers = found.shown["none"]["scored"][0].scores[-len(told) :]
+    assert len(set(told.row)) == min(most, 600) // 2 and told.row.max() > 300
+    assert np.array_equal(answers, planted[0].scores[told.row])
+
+
 def test_equal_answers_of_a_rounding_service_are_no_shared_records(planted):
     coarse = [Scored(np.eye(K)[part.scores.argmax(1)], part.y) for part in planted]
     audit_scores(*coarse, attacks="label", seeds=1, jobs=1, progress=False)

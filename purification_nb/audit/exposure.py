@@ -44,10 +44,11 @@ def exposure_table(
 ) -> pd.DataFrame:
     """One line a held-out member, the most exposed first.
 
-    Columns: record (its row in `heldout_members`), label, false alarms and their upper end at 95 %,
-    right (whether the service's label is), difficulty (the true class's score by models that
-    never saw it: the lower, the harder), re-identified, and with another recipe its false alarms
-    before. Raises `InputError` where records were not told apart.
+    Columns: record (its row in `heldout_members`), row (its row in the set of members, counted
+    from 0, where that was handed over), label, false alarms and their upper end at 95 %, right
+    (whether the service's label is), difficulty (the true class's score by models that never saw
+    it: the lower, the harder), re-identified, and with another recipe its false alarms before.
+    Raises `InputError` where records were not told apart.
 
     Parameters
     ----------
@@ -66,6 +67,7 @@ def exposure_table(
     own = slice(len(scored) - len(share), len(scored))  # D1 is the known half, then this one
     columns = {
         "record": np.arange(len(share)),
+        "row": shown.get("rows"),
         "label": scored.y[own],
         "false alarms": share,
         "at most": upper,

@@ -78,6 +78,8 @@ def most_exposed(audit: Audit) -> pd.DataFrame | None:
     if "exposed" not in audit.shown[audit.first] or level_in_first_place(audit):
         return None
     table = audit.records_at_risk(audit.first).head(MOST).round(3)
+    if "row" in table:  # which says more
+        table = table.drop(columns="record")
     for column in ("false alarms", "at most"):
         table[column] = [f"{share:.1%}" for share in table[column]]
     if "difficulty" in table:

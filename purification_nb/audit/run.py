@@ -46,7 +46,7 @@ from .cells import measure_or_report
 from .doubts import Doubt, distinct_doubts
 from .findings import Audit, recipe_title
 from .measure import CellPlan
-from .own_sets import HOW, own_sets
+from .own_sets import HOW, OwnSets, own_sets
 from .pooling import Cells, results_by_seed, table_and_verdicts
 from .references import References
 from .remembered import remember_run, remembered_run, run_path
@@ -128,6 +128,15 @@ def _pictures(plan: AuditPlan) -> np.ndarray | None:
     "The held-out members of the first seed, where they are pictures."
     records = plan.splits[0].heldout_members.x
     return records if is_picture(records.shape[1:]) else None
+
+
+def _with_rows(found: Audit, data: Any, plan: AuditPlan) -> Audit:
+    "The same audit, which knows of each held-out member where it stood in a set of one's own."
+    if isinstance(data, OwnSets):
+        rows = data.rows_of(plan.splits[0].heldout_members)
+        for shown in found.shown.values():
+            shown["rows"] = rows
+    return found
 
 
 def _settings(plan: AuditPlan, models: SeedModels) -> dict[str, Any]:
@@ -351,7 +360,7 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     plan = plan_audit(data, listed, named, chosen, target, other)
     path = run_path(plan, shadows, strongest)
     if known := remembered_run(path, _pictures(plan)):
-        return _with_clock(known, [*clock, *[time.perf_counter()] * 2])
+        return _with_rows(_with_clock(known, [*clock, *[time.perf_counter()] * 2]), data, plan)
     jobs = jobs_possible(plan, jobs)
     models = trained_models(plan, shadows, jobs, bar("targets and references"), tell)
     references = [one.references for one in models]
@@ -363,4 +372,4 @@ def audit(  # noqa: PLR0913 - the one call of the library: each of these is aske
     told = {"settings": _settings(plan, models[0])} | _doubts_as_told(plan, doubts)
     found = _with_clock(_found(plan, references, plans, cells, told), clock)
     remember_run(path, found, plans, [result for _, result in cells])
-    return found
+    return _with_rows(found, data, plan)

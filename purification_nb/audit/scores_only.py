@@ -9,7 +9,6 @@ __all__ = ["GivenAnswers", "Ready", "ScoresAudit", "audit_scores"]
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import ClassVar
@@ -23,9 +22,9 @@ from ..defences.catalogue import recipe_called
 from ..defences.purifier import PurifierDefence
 from ..records import InputError, Records, Scored
 from ..service import Predictor, Recipe, check_class_order
-from ..splits import Split, split_sets
 from .exports import export_doubt
 from .findings import Audit
+from .own_sets import OwnSets
 from .plan import FEWEST, chosen_names
 from .repeated_rows import records_of_rows
 from .rows import COLUMNS
@@ -190,11 +189,11 @@ def _attacks_by_applicability(attacks, has_reference: bool) -> tuple[list[str], 
 
 
 # %% ../../nbs/27_score_files.ipynb #9589f523
-def _random_rows(scored: Scored, most: int, seed: int = 0) -> Scored:
-    "At most so many rows, in their order."
-    if len(scored) <= most:
-        return scored
-    return scored[np.sort(np.random.default_rng(seed).permutation(len(scored))[:most])]
+def _rows_drawn(rows: int, most: int, seed: int = 0) -> np.ndarray:
+    "(n,) the numbers of at most so many rows, in their order."
+    if rows <= most:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:most])
 
 
 def _origins_by_file(parts: dict[str, Scored]) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -232,11 +231,6 @@ def _row_numbers(
 
 
 # %% ../../nbs/27_score_files.ipynb #33bbb6cf
-def _split_of(records: dict[str, Records], name: str, seed: int) -> Split:
-    "Members and non-members cut into a known and a held-out half."
-    return split_sets(records["members"], records["reference"], records["nonmembers"], seed, name)
-
-
 def _recipes_to_audit(target: GivenAnswers, purifier, has_reference: bool) -> list[Recipe]:
     "The bare answers; with a purifier also what it must beat, and the purifier."
     recipes = [Recipe(target)]
@@ -358,12 +352,13 @@ def audit_scores(  # noqa: PLR0913 - the files, and of `audit` what makes sense 
     if isinstance(purifier, PurifierDefence):
         with one_thread():  # the same on every machine, as in `audit`
             purifier = purifier(None, sets.parts["reference"], 0)
-    parts = {name: _random_rows(part, most) for name, part in sets.parts.items()}
+    drawn = {name: _rows_drawn(len(part), most) for name, part in sets.parts.items()}
+    parts = {name: part[drawn[name]] for name, part in sets.parts.items()}
     groups, remarks = _origins_by_file(parts)
     records, table = _row_numbers(parts, groups)
     recipes = _recipes_to_audit(GivenAnswers(table), purifier, sets.has_reference)
     name = f"{sets.called['members']} and {sets.called['nonmembers']}"
-    halved = partial(_split_of, records, name)
+    halved = OwnSets(records["members"], records["reference"], records["nonmembers"], name)
     found = audit(halved, recipes, applicable, seeds, jobs=jobs, progress=progress)
     found.run["settings"]["files"] = {
         part: {
@@ -374,6 +369,8 @@ def audit_scores(  # noqa: PLR0913 - the files, and of `audit` what makes sense 
         for part in parts
     }
     found.run["settings"]["not applicable"] = reasons
+    for shown in found.shown.values():  # in the file, not among the rows drawn from it
+        shown["rows"] = drawn["members"][shown["rows"]]
     _add_doubts(found, sets, remarks)
     both = pd.concat([found.table, _not_applicable_rows(found, reasons)], ignore_index=True)
     found.table = _without_clocks(both.astype(object))
