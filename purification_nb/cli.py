@@ -7,6 +7,7 @@ __all__ = [
     "app",
     "Data",
     "Jobs",
+    "main",
     "audit_command",
     "audit_scores_command",
     "purify_command",
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from . import __version__
 from .cli_help import (
     AUDIT_HELP,
     CARD_HELP,
@@ -69,6 +71,26 @@ def _end_with_line(error: object, code: int = 2) -> NoReturn:
     "End the command with one line on standard error."
     _say(f"purification-nb: {error}", err=True)
     raise typer.Exit(code)
+
+
+# %% ../nbs/30_cli.ipynb #cd41358a
+def _print_version(asked: bool) -> None:
+    "The version, and nothing else is done."
+    if asked:
+        _say(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+        ),
+    ] = False,
+) -> None:
+    "Options of the command itself; what it does is said above."
 
 
 # %% ../nbs/30_cli.ipynb #c3abc5cf
