@@ -19,6 +19,7 @@ __all__ = [
     "all_or_nothing",
     "is_all_or_nothing",
     "one_thread",
+    "bar_is_hidden",
     "each_in_parallel",
     "run_parallel",
 ]
@@ -28,6 +29,7 @@ __all__ = [
 import hashlib
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -410,6 +412,24 @@ def _worker_count(jobs: int | None) -> int | None:
 
 
 # %% ../nbs/22_cache.ipynb #dc89eb33
+def bar_is_hidden(
+    title: str | None,  # of a progress bar
+) -> bool:  # also where neither a terminal nor a notebook is there to show it
+    """Whether a progress bar would be seen by nobody, and only fill a log.
+
+    Parameters
+    ----------
+    title : str | None
+        of a progress bar
+
+    Returns
+    -------
+    bool
+        also where neither a terminal nor a notebook is there to show it
+    """
+    return title is None or not (sys.stderr.isatty() or "ipykernel" in sys.modules)
+
+
 def each_in_parallel(
     calls: Iterable[tuple[Callable | Any, ...]],  # tuples: a function and its arguments
     jobs: int | None = None,  # how many at once; as many as there are cores when absent
@@ -435,7 +455,7 @@ def each_in_parallel(
     results = joblib.Parallel(_worker_count(jobs), return_as="generator")(
         joblib.delayed(_call_with_one_thread)(*call) for call in calls
     )
-    hidden = progress is None
+    hidden = bar_is_hidden(progress)
     yield from tqdm(results, total=len(calls), desc=progress, disable=hidden, leave=False)
 
 

@@ -378,6 +378,7 @@ def _found_at_each_fpr(members: np.ndarray, nonmembers: np.ndarray, fpr: float) 
     return np.interp(allowed, np.arange(-1, len(found) - 1), found)
 
 
+# %% ../nbs/10_evaluation.ipynb #63ebcede
 @dataclass(frozen=True, eq=False)
 class LowFPR(Rate):
     """The share of members that is found at a low false positive rate.

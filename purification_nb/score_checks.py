@@ -62,15 +62,19 @@ def check_scores(
 # what to do about a model of two classes that answers with one number
 ONE_OUTPUT = (
     "where a model answers with one number, say answers='sigmoid' if it is the probability of"
-    " class 1, answers='logit' if its log-odds, to `as_predictor` or `Trained`; or hand over both"
-    " columns, 1 - p and p"
+    " class 1, answers='logit' if its log-odds, to `Trained` or `purified_module`; or hand over"
+    " both columns, 1 - p and p"
 )
 
 
 def _explain_columns(columns: int, k: int) -> str:
     "What a wrong number of columns may be."
     told = f"these scores have {columns} columns, but there are {k} classes"
-    return f"{told}: {ONE_OUTPUT}" if columns == 1 and k == 2 else told
+    if columns == 1 and k == 2:
+        return f"{told}: {ONE_OUTPUT}"
+    if k == columns + 1:
+        return f"{told}: labels count from 0; where yours begin at 1, subtract 1"
+    return told
 
 
 def explain_no_table(

@@ -33,6 +33,7 @@ from tqdm import tqdm
 from .cache import (
     NO_NETWORK,
     arithmetic_of,
+    bar_is_hidden,
     cache_folder,
     fingerprint,
     is_all_or_nothing,
@@ -337,7 +338,7 @@ def _bar(done: int, epochs: int, title: str | None) -> tqdm:
     return tqdm(
         range(done, epochs),
         desc=title,
-        disable=title is None,
+        disable=bar_is_hidden(title),
         leave=False,
         initial=done,
         total=epochs,

@@ -13,7 +13,7 @@ from distributed import Client, LocalCluster
 from scipy.stats import norm
 from sklearn.metrics import roc_curve
 
-from purification_nb.adversary import best_threshold, knowledge_of
+from purification_nb.adversary import Knowledge, best_threshold, knowledge_of
 from purification_nb.attacks.calibrated import CALIBRATED_ATTACKS, Calibrated
 from purification_nb.attacks.catalogue import ATTACKS, DEFAULT_ATTACKS
 from purification_nb.attacks.difficulty import DifficultyModels
@@ -32,7 +32,7 @@ from purification_nb.datasets import digits, load
 from purification_nb.defences.baselines import one_hot
 from purification_nb.defences.purifier import PurifierDefence
 from purification_nb.evaluation import evaluate
-from purification_nb.records import Records, join, refused
+from purification_nb.records import Records, Scored, join, refused
 from purification_nb.service import Predictor, Recipe, Trained, undefended
 from purification_nb.splits import Split
 from purification_nb.targets import MLPTarget
@@ -104,6 +104,16 @@ def test_every_cell_was_measured(found):
     } and missing.error.str.contains("too few to resolve").all()
     at_one_percent = t[(t.metric == "tpr_at_fpr_0.01") & t.seed.isna()]
     assert at_one_percent.value.notna().all()  # on location30 the seeds resolve it together
+
+
+@pytest.mark.filterwarnings("error")
+def test_nsh_reads_scores_of_next_to_nothing():
+    sure = np.tile([[1.0, 5e-324], [1 - 1e-3, 1e-3]], (30, 1))
+    unsure = np.tile([[0.9, 0.1], [0.6, 0.4]], (30, 1))
+    y = np.zeros(60, int)
+    members, nonmembers = Scored(sure, y), Scored(unsure, y)
+    attack = NSH(log=True, updates=40).fit(Knowledge(members, nonmembers))
+    assert attack.score(members).min() > attack.score(nonmembers).max()
 
 
 def test_mlleaks_is_as_good_as_an_entropy_threshold(found):

@@ -386,16 +386,29 @@ def test_swapped_sets_are_seen_at_equal_sizes_too(n):
     assert doubts_about(members, nonmembers, trained=True) == []
 
 
+@pytest.mark.parametrize(("certain", "says"), [(0.4, None), (0.6, "exactly 1 on 60% of D3")])
+def test_a_network_that_is_certain_of_what_it_never_saw_is_asked_how_records_are_scaled(
+    certain, says
+):
+    members, nonmembers = right_in(600, 600), right_in(600, 570)
+    first = slice(round(600 * certain))
+    nonmembers.scores[first] = np.eye(nonmembers.k)[nonmembers.scores[first].argmax(1)]
+    assert doubts_about(members, nonmembers, trained=True) == []
+    doubts = doubts_about(members, nonmembers, trained=True, network=True)
+    assert not any(doubt.decides for doubt in doubts)
+    assert [says in doubt.text for doubt in doubts] == [True] * (says is not None)
+
+
 def test_the_swap_decides_in_both_audits(digits):
     split, forest = digits
     swapped = split_sets(split.d3, split.d2, split.d1)
     with warnings.catch_warnings(action="ignore"):
-        found = audit(swapped, "none", "label", 1, forest, jobs=1, progress=False)
+        found = audit(swapped, "none", "label,confidence", 1, forest, jobs=1, progress=False)
     scored = [
         Scored(forest.predict_proba(part.x.reshape(len(part), -1)), part.y)
         for part in (split.d3, split.d1)
     ]
-    for one in (found, scores_audit(*scored, attacks="label")):
+    for one in (found, scores_audit(*scored, attacks="label,confidence")):
         assert "have the two been swapped?" in one.run["deciding_doubts"][0]
         assert CANNOT_SAY in " ".join(one.conclusion())
 
@@ -406,12 +419,12 @@ def test_members_that_are_none_decide_in_both_audits(digits):
     y = np.concatenate([part.y for part in (split.d1, split.d2, split.d3)])
     everyone = RandomForestClassifier(30, random_state=0).fit(x, y)
     with warnings.catch_warnings(action="ignore"):
-        found = audit(split, "none", "label", 1, everyone, jobs=1, progress=False)
+        found = audit(split, "none", "label,confidence", 1, everyone, jobs=1, progress=False)
     scored = [
         Scored(everyone.predict_proba(part.x.reshape(len(part), -1)), part.y)
         for part in (split.d1, split.d3)
     ]
-    for one in (found, scores_audit(*scored, attacks="label")):
+    for one in (found, scores_audit(*scored, attacks="label,confidence")):
         assert "no better on its members (D1) than on others" in one.run["deciding_doubts"][0]
         assert CANNOT_SAY in " ".join(one.conclusion())
 

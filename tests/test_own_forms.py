@@ -536,6 +536,17 @@ def test_audit_is_the_same_in_any_order_of_imports():
     assert len(told) == len(ORDERS) and all(one.startswith("a model is missing") for one in told)
 
 
+def test_help_leads_to_all_arguments_of_an_audit():
+    """What the help of `audit` says to type works, where nobody has imported the room."""
+    code = (
+        "import json; from purification_nb import audit; print(json.dumps(audit.run.audit.__doc__))"
+    )
+    assert "help(audit.run.audit)" in purification_nb.audit.__doc__
+    assert "nonmembers" in fresh(code)
+    with pytest.raises(AttributeError, match="has no attribute 'walk'"):
+        purification_nb.audit.walk  # noqa: B018 - asked for in vain
+
+
 def test_every_name_is_there_listed_and_known_to_editors():
     for name in purification_nb.__all__:
         assert callable(getattr(purification_nb, name)) and name in dir(purification_nb)

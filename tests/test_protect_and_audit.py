@@ -9,7 +9,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from purification_nb import Trained, audit, purified_module
-from purification_nb.audit.own_files import read_model
+from purification_nb.audit.own_files import read_labelled, read_model
 from purification_nb.audit.own_sets import OwnSets
 from purification_nb.cli import app
 from purification_nb.records import Records, refused
@@ -144,7 +144,35 @@ def test_a_file_that_cannot_serve_is_told_another_way(files, model, says):
     assert done.exit_code == 2 and says in done.output and "Traceback" not in done.output
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda table: table.rename(columns={"label": "target"}), "has 0, 1, ..., 11, target"),
+        (lambda table: table[["0", "1"]], "it has 0, 1"),
+        (lambda table: table.reset_index(names="Unnamed: 0"), "index=False"),
+    ],
+)
+def test_a_table_that_is_not_as_it_should_be_is_told_what_it_has(tmp_path, change, says):
+    x, y = SETS["members"]
+    table = pd.DataFrame(x, columns=[str(i) for i in range(12)]).assign(label=y)
+    change(table).to_csv(tmp_path / "members.csv", index=False)
+    assert says in refused(lambda: read_labelled(tmp_path / "members.csv"))
+
+
+def test_records_that_were_not_scaled_are_noticed(network):
+    """A network asked about other units is sure of everything, and seems to leak nothing."""
+    scaled = {name: (x * 1000, y) for name, (x, y) in SETS.items()}
+    with pytest.warns(UserWarning, match="hand them over as the network receives them"):
+        found = audit(network, **QUICK, **scaled)
+    right = found.value("none", "train_accuracy")
+    assert f"It is right on {100 * right:.1f}% of the members" in str(found).replace("\n", " ")
+
+
 def test_messages_name_what_users_handed_over(network):
+    from_one = {name: (x, y + 1) for name, (x, y) in SETS.items()}
+    assert "labels count from 0" in refused(lambda: audit(network, **QUICK, **from_one))
+    loaders = SETS | {"members": torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))}
+    assert "Dataset or DataLoader" in refused(lambda: audit(network, **QUICK, **loaders))
     with_softmax = nn.Sequential(network, nn.Softmax(1))
     said = refused(lambda: audit(with_softmax, **QUICK, **SETS))
     assert "Trained(model, answers='scores')" in said

@@ -9,11 +9,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from purification_nb.attacks.catalogue import DEFAULT_ATTACKS
 from purification_nb.audit import cells, remembered, run
 from purification_nb.audit.findings import Audit
-from purification_nb.audit.overview import headline, overview, verdict_title, verdict_word
+from purification_nb.audit.overview import (
+    headline,
+    model_sentences,
+    notes,
+    overview,
+    verdict_rests_on,
+    verdict_title,
+    verdict_word,
+)
 from purification_nb.audit.page import rendered_page
-from purification_nb.audit.page_parts import applicable_attacks, most_exposed, verdict_rests_on
+from purification_nb.audit.page_parts import (
+    applicable_attacks,
+    most_exposed,
+    reasons_not_measured,
+)
 from purification_nb.audit.report import load_results, save
 from purification_nb.audit.rows import COLUMNS
 from purification_nb.audit.shift import SCORES_ALONE
@@ -82,7 +95,7 @@ def as_table(rows):
         ("leaks", "The scores leak", "The leak is +0.120 [+0.100, +0.140] over", "leaks"),
         (
             "bounded",
-            "none of more than 0.020",
+            "the attacks tried leave room for one of 0.020 at most",
             "more than 0.020 over the label floor can be excluded",
             "at most 0.020",
         ),
@@ -167,11 +180,58 @@ def test_where_another_attack_decided_the_page_names_it_beside_the_verdict():
     assert rests_on["none"] is None and rests_on["top_k"] is None  # the interval beside it decided
     assert rests_on["one_hot"].replace("\xa0", " ") == "decided by entropy: +0.010 [-0.020, 0.043]"
     assert rests_on["rounding"].startswith("leaks to entropy: +0.050 [0.030")
+    said = "Not by the interval in its row: rounding leaks to entropy: +0.050 [0.030, 0.070]."
+    assert said in str(found).replace("\n", " ") and said in found._repr_html_()
     page = rendered_page(found, {})
     for recipe in ("one_hot", "rounding"):
         assert f'<span class="why">{rests_on[recipe]}</span>' in page
     found.run["deciding_doubts"] = ["swapped?"]
     assert verdict_rests_on(found, "one_hot") is None
+
+
+def test_who_tries_labels_alone_concludes_nothing_about_scores():
+    found = told(none="bounded", one_hot="bounded")
+    for name in ("label", "label_only_noise"):
+        judged(found, "none", name, "bounded", (0.0, -0.01, 0.02))
+    assert verdict_title(found) == "No attack was chosen that reads the scores"
+    assert verdict_word(found, "none") == "not attacked"
+    assert "0.020" not in f"{verdict_title(found)} {headline(found)}"
+    judged(found, "none", "confidence", "bounded", (0.0, -0.01, 0.02))
+    assert verdict_word(found, "none") == "at most 0.020"
+
+
+def test_usual_attacks_that_were_left_out_are_named():
+    found = told(none="leaks")
+    found.run["settings"]["attacks"] = [name for name in DEFAULT_ATTACKS if name != "inversion"]
+    assert notes(found) == []
+    found.run["settings"]["attacks"].remove("calibrated")
+    left_out = "Usual attacks that were not tried, and may find more: calibrated."
+    assert notes(found) == [left_out] and left_out in str(found).replace("\n", " ")
+    found.run["settings"]["not applicable"] = {"calibrated": "it trains models"}
+    assert notes(found) == []
+
+
+def test_a_model_that_was_handed_over_is_described_so_that_its_owner_knows_it():
+    found = told(none="leaks")
+    found.table.loc[len(found.table)] = row("none", "train_accuracy", 0.567)
+    assert model_sentences(found) == "Model: a trained forest."
+    assert "on the undefended service" in headline(found)[0]
+    found.run["settings"]["handed_over"] = True
+    assert "right on 56.7% of the members and 86.5% of the non-members" in model_sentences(found)
+    assert "on the service as it was handed over" in headline(found)[0]
+    for said in (str(found).replace("\n", " "), rendered_page(found, {})):
+        assert model_sentences(found) in said and "the undefended service" not in said
+
+
+def test_what_seeds_resolve_together_was_measured():
+    found = told(none="leaks")
+    few = "a TPR at 1.0% FPR needs at least 1000 non-members, there are 600: too few to resolve it"
+    alone = [row("none", "tpr_at_fpr_0.01", None, error=few) | {"seed": seed} for seed in (0, 1)]
+    found.table = as_table([*found.table.to_dict("records"), *alone])
+    assert reasons_not_measured(found) == []
+    found.table = as_table([*found.table.to_dict("records"), alone[0] | {"seed": None}])
+    (reason,) = reasons_not_measured(found)
+    assert "there are fewer" in reason
 
 
 def test_an_interval_above_nothing_that_proves_nothing_says_why():

@@ -94,6 +94,7 @@ def audited(planted, tmp_path_factory):
 
 def test_the_command_writes_the_results_file_and_finds_the_planted_leak(audited):
     folder, done, results = audited
+    assert "\r" not in done.stderr  # no bars where nobody sees them move
     rows = results["rows"]
     assert (
         {

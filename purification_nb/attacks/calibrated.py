@@ -213,7 +213,7 @@ class Calibrated(Attack):
             + (beside and "; LiRA (Carlini et al. 2022) and RMIA (Zarifzadeh et al. 2024)"),
             "the whole score vector",
             "the records and their true labels, half of D1 and half of D3, D2, how the bare target"
-            " is trained" + (beside and ", and candidates to train on"),
+            " (or a model like it) is trained" + (beside and ", and candidates to train on"),
             f"models on D2{beside}, and trees on the differences between the answer and theirs",
         )
 

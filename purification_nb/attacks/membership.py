@@ -271,7 +271,8 @@ class NSH(Attack):
         k = parts[0].k
         if self.log:
             seen = np.concatenate([part.scores for part in parts])
-            self.least_ = np.log(seen[seen > 0].min() / 100)
+            # a score may be so small that a hundredth of it is 0
+            self.least_ = np.log(max(seen[seen > 0].min() / 100, np.finfo(float).tiny))
             features = np.concatenate([self._log_inputs(part) for part in parts])
             self.mean_ = features.mean(0)
             self.scale_ = (features.std(0) + 1e-6) * np.r_[np.full(k, 10.0), 1, 1]

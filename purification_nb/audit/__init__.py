@@ -5,7 +5,7 @@
 """An audit: every recipe against every attack. The package itself can be called:
 
 audit(model, members=(x, y), reference=(x, y), nonmembers=(x, y)), or audit(split, target=model);
-see `purification_nb.audit.run.audit`.
+recipes, attacks and seeds say what is tried, and how often. All arguments: help(audit.run.audit).
 """
 
 import sys
@@ -22,6 +22,15 @@ class _CallablePackage(ModuleType):
         from ..audit.run import audit
 
         return audit
+
+    def __getattr__(self, name: str) -> ModuleType:
+        "A room of this package, entered when it is first asked for."
+        from importlib import import_module
+        from importlib.util import find_spec
+
+        if name.startswith("_") or find_spec(f"{__name__}.{name}") is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return import_module(f"{__name__}.{name}")
 
     @property
     def __signature__(self) -> Any:

@@ -93,6 +93,7 @@ def _class_doubt(members: Scored, nonmembers: Scored) -> Doubt | None:
     )
 
 
+# %% ../../nbs/25_audit.ipynb #818b0a2e
 def _right_counts(part: Scored) -> list[int]:
     "How many answers are right, and how many wrong."
     right = int((part.scores.argmax(1) == part.y).sum())
@@ -133,10 +134,26 @@ def _no_better_doubt(members: Scored, nonmembers: Scored) -> Doubt | None:
     )
 
 
+def _saturated_doubt(nonmembers: Scored) -> Doubt | None:
+    "Whether a network is certain of most records that it has never seen."
+    certain = float((nonmembers.scores.max(1) > 1 - 1e-12).mean())
+    if certain < 0.5:
+        return None
+    return Doubt(
+        f"This network gives one class a score of exactly 1 on {certain:.0%} of D3. A network does"
+        " that where records are not scaled as they were in its training, and then this audit says"
+        " little: hand them over as the network receives them.",
+        decides=False,
+        about="scaled",
+    )
+
+
+# %% ../../nbs/25_audit.ipynb #a06c43c0
 def doubts_about(
     members: Scored,  # D1, as the bare service answers it
     nonmembers: Scored,  # D3, likewise
     trained: bool,  # by somebody else, so that D1 may not be what it was trained on
+    network: bool = False,  # a network, which somebody else scales records for
 ) -> list[Doubt]:
     """The reasons to doubt the input; an empty list where there is none.
 
@@ -148,9 +165,13 @@ def doubts_about(
         D3, likewise
     trained : bool
         by somebody else, so that D1 may not be what it was trained on
+    network : bool
+        a network, which somebody else scales records for
     """
     apart = [part[independent_rows(part.groups, len(part))] for part in (members, nonmembers)]
     doubts = [_class_doubt(*apart), _swap_doubt(*apart)]
     if trained and doubts[1] is None:
         doubts.append(_no_better_doubt(*apart))
+    if network:
+        doubts.append(_saturated_doubt(apart[1]))
     return [doubt for doubt in doubts if doubt]

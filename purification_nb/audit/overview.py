@@ -12,8 +12,10 @@ __all__ = [
     "verdict_title",
     "headline",
     "overview",
+    "verdict_rests_on",
     "notes",
     "doubts_in_order",
+    "model_sentences",
     "text_for_terminal",
     "html_for_notebook",
 ]
@@ -26,13 +28,16 @@ from html import escape
 
 import pandas as pd
 
+from ..attacks.catalogue import DEFAULT_ATTACKS
 from ..audit.sentences import (
     chosen_attacks,
     doubtful,
+    service_called,
     verdict_sentence,
     with_interval,
 )
-from .table import AuditAnswers
+from .table import CHOSEN, AuditAnswers
+from .verdicts import ASK_MORE_THAN_ONCE
 
 # %% ../../nbs/26_report.ipynb #22d7e149
 WORDS = {"leaks": "leaks", "undecided": "too little data", "shift": "shift, no leak"}
@@ -41,7 +46,7 @@ TITLES = {  # word -> the verdict as a heading
     "too little data": "Too little data to say whether the scores leak",
     "shift, no leak": "No leak beyond a shift in the records",
     "in doubt": "No conclusion: a doubt about the data stands in the way",
-    "not attacked": "No membership attack was chosen",
+    "not attacked": "No attack was chosen that reads the scores",
 }
 
 
@@ -61,7 +66,9 @@ def verdict_word(found: AuditAnswers, recipe: str) -> str:
 def verdict_title(found: AuditAnswers) -> str:
     "The verdict on the first recipe, as a heading."
     word = verdict_word(found, found.first)
-    return TITLES.get(word, f"No leak was found, and none of more than {word[8:]} is possible")
+    return TITLES.get(
+        word, f"No leak was found; the attacks tried leave room for one of {word[8:]} at most"
+    )
 
 
 # %% ../../nbs/26_report.ipynb #3cb28bbc
@@ -77,10 +84,16 @@ def _how_large(found: AuditAnswers, recipe: str) -> str:
             " records would tell."
         )
     if word.startswith("at most"):
-        return f"A leak of more than {word[8:]} over the label floor can be excluded."
+        floor = 100 * found.value(recipe, "label_floor")
+        return (
+            f"For these attacks, a leak of more than {word[8:]} over the label floor can be"
+            f" excluded. What the label alone tells, {floor:.0f} of 100, no change of the scores"
+            " takes away."
+        )
     return verdict_sentence(found, recipe) or ""
 
 
+# %% ../../nbs/26_report.ipynb #3cb28bbd
 def headline(
     found: AuditAnswers,
     names: bool = True,  # of the attacks that were chosen
@@ -99,12 +112,11 @@ def headline(
         f"{100 * found.value(first, *what):.0f}"
         for what in (("accuracy", "strongest"), ("label_floor",))
     )
-    who = "the undefended service" if first == "none" else first
     by = f" ({chosen_attacks(found, first)})" if names else ""
     return [
-        f"Of 100 records, half of them members, the strongest attack on {who}"
-        f"{by} is right about {right}; chance is 50, and the label alone"
-        f" gives {floor} (the label floor).",
+        "Of 100 records, half of them members, the strongest attack on"
+        f" {service_called(found, first)}{by} is right about {right}; chance is 50, and the label"
+        f" alone gives {floor} (the label floor).",
         _how_large(found, first),
     ]
 
@@ -200,6 +212,34 @@ def _lines_of_table(table: pd.DataFrame) -> list[str]:
     return lines
 
 
+# %% ../../nbs/26_report.ipynb #335f13b5
+def _found_by(rows: pd.DataFrame, by: str) -> str:
+    "'entropy: +0.013 [-0.018, 0.044]', of the row with the highest value in a column."
+    one = rows.iloc[int(rows[by].astype(float).argmax())]
+    ends = with_interval([one.over, one.low, one.high], signed=True)
+    ends = ends.replace("[+", "[").replace(", +", ", ").replace(", ", ",\N{NO-BREAK SPACE}")
+    return f"{one.attack}: {ends}"
+
+
+def verdict_rests_on(found: AuditAnswers, recipe: str) -> str | None:
+    "What decided a verdict, where it was not the strongest attack's interval; None elsewhere."
+    verdict, shown = found.verdict(recipe), found.interval(recipe, "over_floor", "strongest")
+    if verdict is None or shown is None or doubtful(found) or verdict["verdict"] == "shift":
+        return None
+    rows = found.verdicts()
+    asked_once = ~rows.attack.isin({*CHOSEN, *ASK_MORE_THAN_ONCE})
+    own = rows[(rows.recipe == recipe) & asked_once]
+    if verdict["verdict"] == "leaks":
+        leaks = own[own.verdict == "leaks"]
+        return None if shown[1] > 0 or leaks.empty else f"leaks to {_found_by(leaks, 'over')}"
+    told = []
+    if verdict["high"] > shown[2] + 0.0005 and len(own):
+        told.append(f"decided by {_found_by(own, 'high')}")
+    if shown[1] > 0:
+        told.append(f"interval above 0, perhaps by chance (one of {len(rows) - 1} tried)")
+    return "; ".join(told) or None
+
+
 # %% ../../nbs/26_report.ipynb #b31e9bb0
 def _repeated_queries_note(found: AuditAnswers) -> str | None:
     "What attacks find that repeat their queries: no defence that keeps labels stops them."
@@ -221,14 +261,42 @@ def _epsilon_note(found: AuditAnswers) -> str | None:
     return f"Epsilon: {'; '.join(told)}." if told else None
 
 
+# %% ../../nbs/26_report.ipynb #b31e9bb1
+def _leaks_to_others(found: AuditAnswers) -> list[str]:
+    "A note on recipes that leak, though not by the interval in their row; no note where none do."
+    told = [
+        f"{recipe} {rests_on}".replace("\N{NO-BREAK SPACE}", " ")
+        for recipe in found.recipes
+        if found.measured(recipe)
+        and verdict_word(found, recipe) == "leaks"
+        and (rests_on := verdict_rests_on(found, recipe))
+    ]
+    return [f"Not by the interval in its row: {'; '.join(told)}."] if told else []
+
+
+def _attacks_not_tried_note(found: AuditAnswers) -> str | None:
+    "Which of the usual attacks on membership were left out."
+    settings = found.run["settings"]
+    known = {"inversion", *settings.get("attacks", DEFAULT_ATTACKS)}
+    known |= {*settings.get("not applicable", {})}
+    if not (left_out := [name for name in DEFAULT_ATTACKS if name not in known]):
+        return None
+    return f"Usual attacks that were not tried, and may find more: {', '.join(left_out)}."
+
+
+# %% ../../nbs/26_report.ipynb #b31e9bb2
 def notes(found: AuditAnswers) -> list[str]:
-    "What belongs beside the table: repeated queries, epsilon, failures."
+    "What belongs beside the table: attacks left out, repeated queries, epsilon, failures."
     failures = [
         f"{recipe} failed{' under some seeds' if found.measured(recipe) else ''}: {why}"
         for recipe in found.recipes
         if (why := found.failure(recipe))
     ]
-    beside = _repeated_queries_note(found), _epsilon_note(found)
+    beside = (
+        _attacks_not_tried_note(found),
+        _repeated_queries_note(found),
+        _epsilon_note(found),
+    )
     return [*filter(None, beside), *failures]
 
 
@@ -261,17 +329,33 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
+# %% ../../nbs/26_report.ipynb #8adb17e4
+def model_sentences(found: AuditAnswers) -> str:
+    "Whose model it is; of one that was handed over also how often it is right, to recognise it by."
+    settings, first = found.run["settings"], found.first
+    whose = f"Model: {settings.get('model', settings.get('target'))}."
+    on_members = found.value(first, "train_accuracy")
+    if not settings.get("handed_over") or on_members is None:
+        return whose
+    return (
+        f"{whose} It is right on {_percent(on_members, 1)} of the members and"
+        f" {_percent(found.value(first, 'test_accuracy'), 1)} of the non-members. Is that what you"
+        " know of it? If not, hand over the records as it was trained on them."
+    )
+
+
 def text_for_terminal(found: AuditAnswers) -> str:
     "Doubts, verdict, table and notes, as `print` shows an audit: 80 columns where that can be."
     settings, run = found.run["settings"], found.run
     count = len(settings["seeds"])
-    model = settings.get("model", settings.get("target"))
-    audited = f"Audit of {settings['data']}, {count} seed{'s' * (count > 1)}. Model: {model}."
+    audited = f"Audit of {settings['data']}, {count} seed{'s' * (count > 1)}."
+    audited = f"{audited} {model_sentences(found)}"
     doubts = [f"DOUBT: {doubt}" for doubt in doubts_in_order(found)]
     verdict = " ".join([f"{verdict_title(found).upper()}.", *headline(found)])
     above = [_wrapped(text) for text in [audited, *doubts, verdict]]
     table = overview(found)
-    below = [_wrapped(text) for text in [*notes(found), *run.get("remarks", []), _key(table)]]
+    beside = [*_leaks_to_others(found), *notes(found), *run.get("remarks", []), _key(table)]
+    below = [_wrapped(text) for text in beside]
     return "\n".join([*above, "", *_lines_of_table(table), "", *below])
 
 
@@ -281,6 +365,7 @@ def html_for_notebook(found: AuditAnswers) -> str:
     run, table = found.run, overview(found)
     above = [f"<b>{verdict_title(found)}.</b> {escape(' '.join(headline(found)))}"]
     doubts = [f"<b>Doubt:</b> {escape(doubt)}" for doubt in doubts_in_order(found)]
-    below = [escape(note) for note in [*notes(found), *run.get("remarks", []), _key(table)]]
+    beside = [*_leaks_to_others(found), *notes(found), *run.get("remarks", []), _key(table)]
+    below = [escape(note) for note in beside]
     shown = "".join(f"<p>{text}</p>" for text in [*doubts, *above])
     return shown + table.to_html() + "".join(f"<p>{text}</p>" for text in below)

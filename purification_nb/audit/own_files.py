@@ -56,8 +56,9 @@ def _loaded(path: Path) -> Any:
     if _is_pickled(path):
         raise InputError(
             f"{path} was written by torch.save: it holds weights alone, or a module whose code it"
-            " lacks. Save the network with torch.export.save as .pt2, or name it as"
-            " package.module:name, a variable of a Python file of yours"
+            " lacks. Save the network with torch.export.save as .pt2, with dynamic_shapes for any"
+            " number of records (see the how-to for PyTorch), or name it as package.module:name, a"
+            " variable of a Python file of yours"
         )
     # what a GPU has saved is read on a machine without one, too
     return torch.jit.load(path, None if torch.cuda.is_available() else "cpu")
@@ -100,12 +101,23 @@ def read_model(
 
 
 # %% ../../nbs/31_own_model.ipynb #8cfac4ba
+def _some_names(names: list[str]) -> str:
+    "All of a few names; of many the first two and the last two."
+    return ", ".join(names if len(names) < 6 else [*names[:2], "...", *names[-2:]])
+
+
+# %% ../../nbs/31_own_model.ipynb #8cfac4bb
 def _frame_parts(frame: pd.DataFrame, path: Path) -> tuple[Any, ...]:
     "(records, labels), with groups where there is such a column."
     if "label" not in frame.columns:
         raise InputError(
             f"{path} lacks the column label, the class of each record; it has"
-            f" {', '.join(map(str, frame.columns[:4]))}{', ...' if frame.shape[1] > 4 else ''}"
+            f" {_some_names(list(map(str, frame.columns)))}"
+        )
+    if str(frame.columns[0]).startswith("Unnamed: "):
+        raise InputError(
+            f"the first column of {path} has no name: it is no part of a record if pandas wrote its"
+            " index there. Write the file with index=False, or give the column a name"
         )
     beside = [name for name in ("label", "group") if name in frame.columns]
     return frame.drop(columns=beside), *(frame[name].to_numpy() for name in beside)

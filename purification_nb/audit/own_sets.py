@@ -29,7 +29,8 @@ def _parts_of(role: str, given: Any) -> tuple[Any, Any, Any]:
         length = f" of {len(given)}" if isinstance(given, (tuple, list)) else ""
         raise InputError(
             f"{role} must be a pair (x, y) of records and labels, or (x, y, groups), not a"
-            f" {type(given).__name__}{length}"
+            f" {type(given).__name__}{length}; of a Dataset or DataLoader of torch, put all records"
+            " into one array and all labels into another"
         )
     x, y, groups = (*given, None)[:3]
     return x, y, groups

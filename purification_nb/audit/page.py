@@ -18,8 +18,10 @@ from ..attacks.catalogue import ALL_ATTACKS
 from ..audit.overview import (
     doubts_in_order,
     headline,
+    model_sentences,
     notes,
     overview,
+    verdict_rests_on,
     verdict_title,
     verdict_word,
 )
@@ -29,7 +31,6 @@ from ..audit.page_parts import (
     level_in_first_place,
     most_exposed,
     reasons_not_measured,
-    verdict_rests_on,
 )
 from ..audit.sentences import (
     leading_defences_sentence,
@@ -157,7 +158,7 @@ def rendered_page(
         "run": run,
         "data": settings["data"],
         "seeds": len(settings["seeds"]),
-        "model": settings.get("model", settings.get("target")),
+        "model": model_sentences(audit),
         "day": time.strftime("%d %B %Y").lstrip("0"),
         "run_text": json.dumps(run, indent=1),
     }

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import nn
 
 from ..adversary import Attack, Knowledge, held_out, knowledge_of
 from ..attacks.calibrated import Calibrated
@@ -175,7 +176,9 @@ def measure_references(
         rows += more
     control = evaluate(TrueLabel().fit(knowledge), *held)["accuracy"][:3]
     scores_alone = getattr(target, "scores_alone", False)
-    doubts = doubts_about(d1, d3, scores_alone or isinstance(target, Trained))
+    trained = scores_alone or isinstance(target, Trained)
+    network = isinstance(getattr(target, "model", None), nn.Module)
+    doubts = doubts_about(d1, d3, trained, network)
     blind, shift = None, None
     if not scores_alone and not are_row_numbers(split.d2.x):
         blind, row, shift = measure_shift(knowledge, held)

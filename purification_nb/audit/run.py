@@ -130,6 +130,7 @@ def _pictures(plan: AuditPlan) -> np.ndarray | None:
     return records if is_picture(records.shape[1:]) else None
 
 
+# %% ../../nbs/25_audit.ipynb #a759cf19
 def _with_rows(found: Audit, data: Any, plan: AuditPlan) -> Audit:
     "The same audit, which knows of each held-out member where it stood in a set of one's own."
     if isinstance(data, OwnSets):
@@ -148,6 +149,7 @@ def _settings(plan: AuditPlan, models: SeedModels) -> dict[str, Any]:
         "seeds": plan.seeds,
         "target": repr(plan.bare),
         "model": model_title(plan.bare),
+        "handed_over": isinstance(plan.bare, Trained),
         "difficulty": models.difficulty and models.difficulty.called,
         "shadows": models.shadows and models.shadows.count,
         "other": plan.other_name,

@@ -9,6 +9,7 @@ __all__ = [
     "with_interval",
     "doubtful",
     "verdict_sentence",
+    "service_called",
     "leak_sentence",
     "leading_defences_sentence",
     "reidentification_sentence",
@@ -74,8 +75,20 @@ def verdict_sentence(found: AuditAnswers, recipe: str) -> str | None:
         )
     bound = f"{verdict['high']:.3f} over the label floor"
     if verdict["verdict"] == "bounded":
-        return f"No leak was found; one of more than {bound} can be excluded."
+        return (
+            f"No leak was found; for the attacks tried, one of more than {bound} can be excluded."
+        )
     return f"No leak was found, but there is too little data to say: up to {bound} may be there."
+
+
+# %% ../../nbs/26_report.ipynb #0e1bf74a
+def service_called(found: AuditAnswers, recipe: str) -> str:
+    "What sentences call the service behind a recipe."
+    if recipe != "none":
+        return recipe
+    # a model of somebody's own may have a defence of its own
+    handed_over = found.run["settings"].get("handed_over")
+    return "the service as it was handed over" if handed_over else "the undefended service"
 
 
 def leak_sentence(found: AuditAnswers) -> str | None:
@@ -87,7 +100,7 @@ def leak_sentence(found: AuditAnswers) -> str | None:
     floor = 100 * found.value(first, "label_floor")
     return (
         f"Of 100 records, half of them members, the strongest attack on"
-        f" {'the undefended service' if first == 'none' else first}"
+        f" {service_called(found, first)}"
         f" ({chosen_attacks(found, first)}, chosen on records the attacker knows) is right about"
         f" {value:.0f}; chance is 50, and the label alone gives {floor:.0f}, the label floor."
         f" {verdict}"

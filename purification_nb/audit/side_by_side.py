@@ -94,11 +94,10 @@ def jobs_possible(
         return 1
     try:
         dumps([plan.bare, plan.recipes])
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception:
         warnings.warn(
-            "this model cannot be sent to other processes, so cells are measured one after the"
-            f" other; the numbers are the same ({reason})",
+            "this model cannot be sent to other processes, as TorchScript and exported programs"
+            " cannot, so cells are measured one after the other; the numbers are the same",
             stacklevel=3,
         )
         return 1

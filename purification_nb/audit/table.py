@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 import pandas as pd
 
+from ..attacks.catalogue import ASK_REPEATEDLY
 from ..records import InputError
 
 # %% ../../nbs/25_audit.ipynb #6e96e121
@@ -179,10 +180,15 @@ class AuditAnswers(AuditTable):
         recipe: str,
         attack: str = "strongest",
     ) -> dict[str, Any] | None:
-        "One row of `verdicts`; None where there is none."
+        "One row of `verdicts`; None where there is none, or no attack that reads the scores."
         rows = self.verdicts()
-        rows = rows[(rows.recipe == recipe) & (rows.attack == attack)]
-        return None if rows.empty else dict(zip(rows.columns, rows.iloc[0], strict=True))
+        own = rows[rows.recipe == recipe]
+        row = own[own.attack == attack]
+        tried = set(own.attack) - set(CHOSEN)
+        labels_alone = bool(tried) and tried <= {"label", *ASK_REPEATEDLY}
+        if row.empty or (attack == "strongest" and labels_alone):
+            return None
+        return dict(zip(row.columns, row.iloc[0], strict=True))
 
     def surest(self, recipe: str, fpr: float = 0.01) -> list[float] | None:
         """[value, low, high]: the TPR of the attack chosen for it on known records.

@@ -172,7 +172,7 @@ def purified_module(
     batch_size: int = 1024,  # records it is asked about at a time
     **settings: Any,  # of `fit_purifier`: keep_label, decimals, seed, ...
 ) -> PurifiedModule:  # in evaluation mode, on the network's device
-    """Network, softmax and purifier as one module; the network is used as it is, not copied.
+    """Network, softmax and purifier as one module; the network itself, no copy, is part of it.
 
     Raises `InputError` where the network answers with something else, or fails on the records.
 
