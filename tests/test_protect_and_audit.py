@@ -164,6 +164,8 @@ def test_records_that_were_not_scaled_are_noticed(network):
     scaled = {name: (x * 1000, y) for name, (x, y) in SETS.items()}
     with pytest.warns(UserWarning, match="hand them over as the network receives them"):
         found = audit(network, **QUICK, **scaled)
+    rounded = Trained(nn.Sequential(network, nn.Softmax(1)), answers="scores")
+    assert audit(rounded, **QUICK, **scaled).run["doubts"] == []  # may be sure on purpose
     right = found.value("none", "train_accuracy")
     assert f"It is right on {100 * right:.1f}% of the members" in str(found).replace("\n", " ")
 

@@ -153,7 +153,7 @@ def doubts_about(
     members: Scored,  # D1, as the bare service answers it
     nonmembers: Scored,  # D3, likewise
     trained: bool,  # by somebody else, so that D1 may not be what it was trained on
-    network: bool = False,  # a network, which somebody else scales records for
+    network: bool = False,  # that answers with logits, and which somebody else scales records for
 ) -> list[Doubt]:
     """The reasons to doubt the input; an empty list where there is none.
 
@@ -166,7 +166,7 @@ def doubts_about(
     trained : bool
         by somebody else, so that D1 may not be what it was trained on
     network : bool
-        a network, which somebody else scales records for
+        that answers with logits, and which somebody else scales records for
     """
     apart = [part[independent_rows(part.groups, len(part))] for part in (members, nonmembers)]
     doubts = [_class_doubt(*apart), _swap_doubt(*apart)]

@@ -339,8 +339,8 @@ def model_sentences(found: AuditAnswers) -> str:
         return whose
     return (
         f"{whose} It is right on {_percent(on_members, 1)} of the members and"
-        f" {_percent(found.value(first, 'test_accuracy'), 1)} of the non-members. Is that what you"
-        " know of it? If not, hand over the records as it was trained on them."
+        f" {_percent(found.value(first, 'test_accuracy'), 1)} of the non-members: is that what you"
+        " know of it?"
     )
 
 

@@ -7,6 +7,7 @@ __all__ = ["References", "measure_references", "with_tpr_floor"]
 # %% ../../nbs/25_audit.ipynb #188c60b1
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -135,6 +136,15 @@ def _invert_labels(
     return rows, drawn
 
 
+# %% ../../nbs/25_audit.ipynb #7d5e49c7
+def _is_bare_network(target: Any) -> bool:
+    "Whether it is somebody's network that answers with logits, and so has nothing in front of it."
+    model = getattr(target, "model", None)
+    if not isinstance(target, Trained) or not isinstance(model, nn.Module):
+        return False
+    return getattr(model, "answers_with", target.answers) != "scores"
+
+
 # %% ../../nbs/25_audit.ipynb #9c477967
 def _one_threshold(knowledge: Knowledge, held: tuple[Scored, Scored]) -> float | None:
     "Accuracy of one threshold on the confidence; None where it fails, which its cell will tell."
@@ -177,8 +187,7 @@ def measure_references(
     control = evaluate(TrueLabel().fit(knowledge), *held)["accuracy"][:3]
     scores_alone = getattr(target, "scores_alone", False)
     trained = scores_alone or isinstance(target, Trained)
-    network = isinstance(getattr(target, "model", None), nn.Module)
-    doubts = doubts_about(d1, d3, trained, network)
+    doubts = doubts_about(d1, d3, trained, _is_bare_network(target))
     blind, shift = None, None
     if not scores_alone and not are_row_numbers(split.d2.x):
         blind, row, shift = measure_shift(knowledge, held)
