@@ -146,6 +146,35 @@ def test_cells_are_small_and_only_a_class_is_long():
     assert [source[:60] for source in long if not is_one_class(source)] == []
 
 
+def own_names(node: ast.stmt) -> set[str]:
+    """Names that an import, a function or a class gives a notebook."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    return {node.name} if isinstance(node, ast.FunctionDef | ast.ClassDef) else set()
+
+
+def variables(node: ast.stmt) -> set[str]:
+    """Names that a statement of a cell gives a value, not those inside comprehensions."""
+    inner = [one for one in ast.walk(node) if isinstance(one, ast.comprehension)]
+    hidden = {name.id for one in inner for name in ast.walk(one.target) if hasattr(name, "id")}
+    stored = (one for one in ast.walk(node) if isinstance(getattr(one, "ctx", None), ast.Store))
+    return {one.id for one in stored if isinstance(one, ast.Name)} - hidden
+
+
+@pytest.mark.parametrize("path", sorted((NBS / "tutorials").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_no_cell_takes_a_name_that_another_cell_imports_or_defines(path):
+    """Cells that are not run each time would meet a table where they call a function."""
+    code = [cell.source for cell in cells(path) if cell.cell_type == "code"]
+    parsed = [ast.parse(source) for source in code if not re.search(r"^[%!]", source, re.M)]
+    owned, taken = set(), set()
+    for node in [node for tree in parsed for node in tree.body]:
+        if found := own_names(node):
+            owned |= found
+        else:
+            taken |= variables(node) & owned
+    assert taken == set()
+
+
 def test_no_line_of_code_is_wider_than_a_screen():
     wide = {
         f"{path.stem}: {line}"
