@@ -165,7 +165,7 @@ def variables(node: ast.stmt) -> set[str]:
 def test_no_cell_takes_a_name_that_another_cell_imports_or_defines(path):
     """Cells that are not run each time would meet a table where they call a function."""
     code = [cell.source for cell in cells(path) if cell.cell_type == "code"]
-    parsed = [ast.parse(source) for source in code if not re.search(r"^[%!]", source, re.M)]
+    parsed = [ast.parse(source) for source in code if not re.search(r"^\s*[%!]", source, re.M)]
     owned, taken = set(), set()
     for node in [node for tree in parsed for node in tree.body]:
         if found := own_names(node):
