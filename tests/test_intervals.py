@@ -129,7 +129,7 @@ def test_who_finds_nothing_goes_by_the_label():
 
 def test_a_wide_interval_is_no_all_clear():
     members, nonmembers = answers(0.95, 60), answers(0.9, 60, 1)
-    with pytest.warns(UserWarning, match="no better on its members"):
+    with pytest.warns(UserWarning, match="not found to be better on its members"):
         found = audit_scores(
             members, nonmembers, attacks="label,confidence", seeds=1, jobs=1, progress=False
         )

@@ -95,7 +95,7 @@ def as_table(rows):
         ("leaks", "The scores leak", "The leak is +0.120 [+0.100, +0.140] over", "leaks"),
         (
             "bounded",
-            "the attacks tried leave room for one of 0.020 at most",
+            "attacks that ask once leave room for 0.020 at most",
             "more than 0.020 over the label floor can be excluded",
             "at most 0.020",
         ),
@@ -193,11 +193,99 @@ def test_who_tries_labels_alone_concludes_nothing_about_scores():
     found = told(none="bounded", one_hot="bounded")
     for name in ("label", "label_only_noise"):
         judged(found, "none", name, "bounded", (0.0, -0.01, 0.02))
-    assert verdict_title(found) == "No attack was chosen that reads the scores"
+    assert verdict_title(found) == "No verdict on the scores"
+    assert headline(found) == [
+        "No attack that asks once reads the scores, so there is no verdict on them."
+    ]
+    assert found.conclusion()[0].startswith("An attacker who draws records")
+    assert "Hatched" not in rendered_page(found, {})
     assert verdict_word(found, "none") == "not attacked"
     assert "0.020" not in f"{verdict_title(found)} {headline(found)}"
     judged(found, "none", "confidence", "bounded", (0.0, -0.01, 0.02))
     assert verdict_word(found, "none") == "at most 0.020"
+
+
+def test_without_a_chosen_attack_there_is_no_verdict_and_it_is_said_why():
+    found = told(none="bounded")
+    judged(found, "none", "boosted", "leaks", (0.2, 0.1, 0.3))
+    found.run["verdicts"] = [one for one in found.run["verdicts"] if one["attack"] != "strongest"]
+    assert headline(found) == [
+        "No attack was chosen as the strongest, so there is no verdict on the scores."
+    ]
+    found.run["verdicts"] = []
+    assert headline(found)[0].startswith("No attack on membership was measured")
+
+
+def test_a_shift_is_neither_a_leak_nor_an_all_clear():
+    found = told(none="leaks", one_hot="bounded")
+    verdict_on(found, "none")["verdict"] = "shift"
+    title, (_, second) = verdict_title(found), headline(found)
+    assert title == "A shift in the records: what of it is a leak cannot be said"
+    assert "What of it is a leak cannot be said" in second and "no leak" not in second.lower()
+    page = rendered_page(found, {})
+    assert "Hatched" not in page and '<section class="verdict unknown">' in page
+    # where attacks find more than the records tell, only that much is a leak
+    found = told(none="leaks")
+    found.run["shift"] = True
+    beyond = row("none", "over_blind", 0.05, 0.02, 0.08, "strongest")
+    found.table = as_table([*found.table.to_dict("records"), beyond])
+    assert "The leak is +0.050 [+0.020, +0.080] over what the records alone tell" in str(
+        found
+    ).replace("\n", " ")
+
+
+def test_repeated_queries_are_no_part_of_an_all_clear():
+    found = told(none="bounded")
+    judged(found, "none", "label_only_noise", "leaks", (0.2, 0.1, 0.3))
+    judged(found, "none", "strongest_repeated", "leaks", (0.2, 0.1, 0.3))
+    judged(found, "none", "confidence", "bounded", (0.0, -0.01, 0.02))
+    often = row("none", "accuracy", 0.77, 0.7, 0.8, "strongest_repeated")
+    found.table = as_table([*found.table.to_dict("records"), often])
+    assert "whoever asks many times about a record is right about 77" in headline(found)[1]
+    assert "No leak was found by attacks that ask once" in found.sentences()[0]
+
+
+def test_who_leaks_to_attacks_that_ask_once_is_not_told_of_those_that_repeat():
+    found = told(none="bounded")
+    judged(found, "none", "label_only_noise", "leaks", (0.3, 0.2, 0.4))
+    judged(found, "none", "neighbours", "leaks", (0.05, 0.01, 0.09))
+    verdict_on(found, "none")["verdict"] = "leaks"
+    assert "neighbours finds +0.050, and that is no chance" in found.sentences()[0]
+
+
+def test_what_was_not_tested_is_no_yes():
+    found = told(none="leaks")
+    scores = np.linspace(0.1, 0.9, 20)
+    answers = Scored(np.stack([scores, 1 - scores], 1), np.zeros(20, int))
+    tested = np.r_[[0.0, 1.0], np.full(18, np.nan)]
+    found.shown["none"] |= {
+        "exposed": (scores, scores - 0.05),
+        "scored": (answers, answers),
+        "picked_out": tested,
+    }
+    said = most_exposed(found)["re-identified"]
+    assert set(said) == {"not measured"}  # the two that were tested are the least exposed
+
+
+def test_inversion_hits_others_only_where_that_was_measured():
+    found = told(purifier="leaks", none="leaks")
+    rows = found.table.to_dict("records")
+    for one in rows:
+        if (one["recipe"], one["metric"]) == ("none", "reidentified_members"):
+            one["value"] = 0.77
+    found.table = as_table(rows)
+    sentence = found.conclusion()[-1]
+    assert "whomever" not in sentence and "77%" not in sentence and "with a defence" not in sentence
+    others = row("purifier", "reidentified_nonmembers", 0.4, 0.3, 0.5, "inversion")
+    found.table = as_table([*rows, others])
+    assert "Of non-members it is 40%: this hits whomever" in found.conclusion()[-1]
+
+
+def test_attacks_that_failed_are_named():
+    found = told(none="leaks")
+    failed = row("none", "accuracy", None, attack="calibrated", error="too few records")
+    found.table = as_table([*found.table.to_dict("records"), failed])
+    assert "Attacks that failed: calibrated (too few records)." in str(found).replace("\n", " ")
 
 
 def test_usual_attacks_that_were_left_out_are_named():

@@ -82,7 +82,8 @@ def _class_doubt(members: Scored, nonmembers: Scored) -> Doubt | None:
     if not found.pvalue < 1e-4:
         return None
     # with the share of chance taken off, half of this is more than labels tell over a coin
-    apart = np.sqrt(max(0.0, found.statistic - found.dof) / counts.sum())
+    both = counts.sum() / (4 * counts.sum(1).prod())  # 1 / records, for sets of one size
+    apart = np.sqrt(max(0.0, found.statistic - found.dof) * both)
     return Doubt(
         "Classes are not as frequent in D1 as in D3, so that part of what attacks find is which"
         " class a record has, and no leak of the model (whoever knows the class alone may tell up"
@@ -116,6 +117,12 @@ def _swap_doubt(members: Scored, nonmembers: Scored) -> Doubt | None:
 
 
 # %% ../../nbs/25_audit.ipynb #a06c43bf
+def _share_right(part: Scored) -> str:
+    "'94.1%': how often answers are right."
+    right, wrong = _right_counts(part)
+    return f"{right / (right + wrong):.1%}"
+
+
 def _no_better_doubt(members: Scored, nonmembers: Scored) -> Doubt | None:
     "Whether a model is neither right more often on its members nor surer of their true class."
     counts = np.array([_right_counts(part) for part in (members, nonmembers)])
@@ -125,10 +132,11 @@ def _no_better_doubt(members: Scored, nonmembers: Scored) -> Doubt | None:
     if min(more_right, surer) < 0.01:
         return None
     return Doubt(
-        "This trained model is no better on its members (D1) than on others (D3), neither right"
-        " more often nor surer. Either it memorises nothing, or D1 is not what it was fitted on,"
-        " and then this audit says nothing: hand over as members the very records it was fitted"
-        " on, and others as non-members.",
+        "This trained model was not found to be better on its members (D1) than on others (D3),"
+        f" neither right more often ({_share_right(members)} and {_share_right(nonmembers)}) nor"
+        " surer. Either it memorises nothing that so many records show, or D1 is not what it was"
+        " fitted on, and then this audit says nothing: hand over as members the very records it"
+        " was fitted on, and others as non-members.",
         decides=True,
         about="members",
     )
@@ -140,9 +148,9 @@ def _saturated_doubt(nonmembers: Scored) -> Doubt | None:
     if certain < 0.5:
         return None
     return Doubt(
-        f"This network gives one class a score of exactly 1 on {certain:.0%} of D3. A network does"
-        " that where records are not scaled as they were in its training, and then this audit says"
-        " little: hand them over as the network receives them.",
+        f"This network gives one class a score of exactly 1 on {certain:.0%} of D3. A network may"
+        " do that where records are not scaled as they were in its training, and then this audit"
+        " says little: hand them over as the network receives them.",
         decides=False,
         about="scaled",
     )

@@ -135,8 +135,8 @@ def _roc_figure(audit: Audit) -> "dict[str, Figure]":
     if not curves:
         return {}
     title = (
-        "The strongest attack on each defence at every threshold. At the left edge single people"
-        " are accused with certainty (log axes)"
+        "The strongest attack on each defence at every threshold. The further to the left, the"
+        " fewer non-members are accused (log axes)"
     )
     return {title: _figure_over_legend(lambda ax: plot_roc(curves, ax))}
 

@@ -32,26 +32,28 @@ from ..attacks.catalogue import DEFAULT_ATTACKS
 from ..audit.sentences import (
     chosen_attacks,
     doubtful,
+    leak_with_reference,
     service_called,
     verdict_sentence,
+    why_no_verdict,
     with_interval,
 )
 from .table import CHOSEN, AuditAnswers
 from .verdicts import ASK_MORE_THAN_ONCE
 
 # %% ../../nbs/26_report.ipynb #22d7e149
-WORDS = {"leaks": "leaks", "undecided": "too little data", "shift": "shift, no leak"}
+WORDS = {"leaks": "leaks", "undecided": "too little data", "shift": "shift or leak"}
 TITLES = {  # word -> the verdict as a heading
     "leaks": "The scores leak",
     "too little data": "Too little data to say whether the scores leak",
-    "shift, no leak": "No leak beyond a shift in the records",
+    "shift or leak": "A shift in the records: what of it is a leak cannot be said",
     "in doubt": "No conclusion: a doubt about the data stands in the way",
-    "not attacked": "No attack was chosen that reads the scores",
+    "not attacked": "No verdict on the scores",
 }
 
 
 def verdict_word(found: AuditAnswers, recipe: str) -> str:
-    "leaks, at most x, too little data, shift, in doubt, failed or not attacked."
+    "leaks, at most x, too little data, shift or leak, in doubt, failed or not attacked."
     if not found.measured(recipe):
         return "failed"
     if (verdict := found.verdict(recipe)) is None:
@@ -67,28 +69,46 @@ def verdict_title(found: AuditAnswers) -> str:
     "The verdict on the first recipe, as a heading."
     word = verdict_word(found, found.first)
     return TITLES.get(
-        word, f"No leak was found; the attacks tried leave room for one of {word[8:]} at most"
+        word, f"No leak was found; attacks that ask once leave room for {word[8:]} at most"
     )
 
 
 # %% ../../nbs/26_report.ipynb #3cb28bbc
+def _what_labels_tell(found: AuditAnswers, recipe: str) -> str:
+    "What is left to attackers where scores tell nothing more; empty where the label tells nothing."
+    floor = found.interval(recipe, "label_floor")
+    if floor is None or floor[1] <= 0.5:
+        return ""
+    return (
+        f" The label alone tells {100 * floor[0]:.0f} of 100, and no defence that keeps the labels"
+        " takes that away."
+    )
+
+
+def _what_repeated_queries_find(found: AuditAnswers, recipe: str) -> str:
+    "That attackers who ask often find a leak where those who ask once find none."
+    often = found.verdict(recipe, "strongest_repeated")
+    if often is None or often["verdict"] != "leaks":
+        return ""
+    right = 100 * found.value(recipe, "accuracy", "strongest_repeated")
+    return f" But whoever asks many times about a record is right about {right:.0f}."
+
+
 def _how_large(found: AuditAnswers, recipe: str) -> str:
     "How large its leak is, or may be."
     over, verdict = found.interval(recipe, "over_floor", "strongest"), found.verdict(recipe)
     word = verdict_word(found, recipe)
     if word == "leaks" and over and over[1] > 0:
-        return f"The leak is {with_interval(over, signed=True)} over the label floor."
+        return f"The leak is {leak_with_reference(found, recipe)}."
     if verdict and word == "too little data":
         return (
             f"A leak of up to {verdict['high']:.3f} over the label floor cannot be excluded; more"
             " records would tell."
         )
     if word.startswith("at most"):
-        floor = 100 * found.value(recipe, "label_floor")
         return (
-            f"For these attacks, a leak of more than {word[8:]} over the label floor can be"
-            f" excluded. What the label alone tells, {floor:.0f} of 100, no change of the scores"
-            " takes away."
+            f"For those tried, a leak of more than {word[8:]} over the label floor can be excluded."
+            f"{_what_labels_tell(found, recipe)}{_what_repeated_queries_find(found, recipe)}"
         )
     return verdict_sentence(found, recipe) or ""
 
@@ -107,7 +127,7 @@ def headline(
     """
     first = found.first
     if found.verdict(first) is None:
-        return ["Nobody tried to tell members from non-members by their scores."]
+        return [why_no_verdict(found, first)]
     right, floor = (
         f"{100 * found.value(first, *what):.0f}"
         for what in (("accuracy", "strongest"), ("label_floor",))
@@ -256,6 +276,8 @@ def _epsilon_note(found: AuditAnswers) -> str | None:
     for recipe in found.recipes:
         if (promised := found.value(recipe, "epsilon")) is not None:
             measured = found.value(recipe, "empirical_epsilon", "strongest")
+            if doubtful(found) or found.run.get("shift"):
+                measured = None  # what was found may be no leak of the training
             least = "" if measured is None else f", at least {measured:.2f} (measured)"
             told.append(f"{recipe} at most {promised:.2f} (promised){least}")
     return f"Epsilon: {'; '.join(told)}." if told else None
@@ -272,6 +294,26 @@ def _leaks_to_others(found: AuditAnswers) -> list[str]:
         and (rests_on := verdict_rests_on(found, recipe))
     ]
     return [f"Not by the interval in its row: {'; '.join(told)}."] if told else []
+
+
+def _failed_attacks_note(found: AuditAnswers) -> str | None:
+    "Which attacks could not be measured, and why."
+    rows = found.table[(found.table.metric == "accuracy") & found.table.attack.notna()]
+    failed = rows[rows.value.isna() & rows.error.notna() & rows.seed.isna()]
+    failed = failed[~failed.error.astype(str).str.contains("not applicable")]
+    why = failed.groupby("attack").error.first()
+    told = [f"{attack} ({error})" for attack, error in why.items()]
+    return f"Attacks that failed: {', '.join(told)}." if told else None
+
+
+def _labels_by_class_note(found: AuditAnswers) -> str | None:
+    "That labels taken class by class tell more than the floor, where labels alone seem to leak."
+    if "one_hot" not in found.recipes or verdict_word(found, "one_hot") != "leaks":
+        return None
+    return (
+        "one_hot shows labels alone and leaks too: labels taken class by class tell more than the"
+        " label floor, so a part of every leak here is in the labels."
+    )
 
 
 def _attacks_not_tried_note(found: AuditAnswers) -> str | None:
@@ -293,6 +335,8 @@ def notes(found: AuditAnswers) -> list[str]:
         if (why := found.failure(recipe))
     ]
     beside = (
+        _failed_attacks_note(found),
+        _labels_by_class_note(found),
         _attacks_not_tried_note(found),
         _repeated_queries_note(found),
         _epsilon_note(found),
@@ -319,7 +363,7 @@ def _key(table: pd.DataFrame) -> str:
         "accuracy": "accuracy: on records the model was not trained on",
         "L1": "L1: mean change of a score vector, 0 to 2",
         "re-identified": "re-id.: members picked out of ten by inversion (chance 10%)",
-        "verdict": "verdict: by all attacks tried, so stricter than the interval",
+        "verdict": "verdict: by all attacks that ask once, so stricter than the interval",
     }
     return "; ".join(meant[str(column)] for column in table.columns) + "."
 
@@ -335,7 +379,7 @@ def model_sentences(found: AuditAnswers) -> str:
     settings, first = found.run["settings"], found.first
     whose = f"Model: {settings.get('model', settings.get('target'))}."
     on_members = found.value(first, "train_accuracy")
-    if not settings.get("handed_over") or on_members is None:
+    if not settings.get("handed_over") or first != "none" or on_members is None:
         return whose
     return (
         f"{whose} It is right on {_percent(on_members, 1)} of the members and"

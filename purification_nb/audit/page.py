@@ -33,6 +33,7 @@ from ..audit.page_parts import (
     reasons_not_measured,
 )
 from ..audit.sentences import (
+    doubtful,
     leading_defences_sentence,
     recipe_sentences,
     recipe_table,
@@ -54,7 +55,10 @@ def scale_of(audit: Audit) -> dict[str, float] | None:
     "The label floor and what the strongest attack reaches, in per cent and as places on the scale."
     first = audit.first
     found, floor = audit.interval(first, "accuracy", "strongest"), audit.value(first, "label_floor")
-    if found is None or floor is None:
+    verdict = audit.verdict(first)
+    if found is None or floor is None or verdict is None:
+        return None
+    if doubtful(audit) or verdict["verdict"] == "shift":  # what was found may be no leak
         return None
     told = dict(zip(("found", "low", "high"), found, strict=True)) | {"floor": floor}
     places = {f"{name}_at": _on_scale(accuracy) for name, accuracy in told.items()}
@@ -63,7 +67,7 @@ def scale_of(audit: Audit) -> dict[str, float] | None:
 
 def _mark_of(word: str) -> str:
     "A kind of verdict, for colours and marks."
-    return {"leaks": "leaks", "at": "bounded", "shift,": "bounded"}.get(word.split()[0], "unknown")
+    return {"leaks": "leaks", "at": "bounded"}.get(word.split()[0], "unknown")
 
 
 # %% ../../nbs/26_report.ipynb #c5d44465
@@ -156,6 +160,7 @@ def rendered_page(
     table = overview(audit)
     about = {
         "run": run,
+        "first": "undefended" if audit.first == "none" else audit.first,
         "data": settings["data"],
         "seeds": len(settings["seeds"]),
         "model": model_sentences(audit),

@@ -52,7 +52,9 @@ def most_exposed(audit: Audit) -> pd.DataFrame | None:
     if "difficulty" in table:
         table["difficulty"] = [f"{score:.3f}" for score in table["difficulty"]]
     for column in {"right", "re-identified"} & {*table.columns}:
-        table[column] = [("no", "yes")[bool(one)] for one in table[column]]
+        table[column] = [
+            "not measured" if pd.isna(one) else ("no", "yes")[bool(one)] for one in table[column]
+        ]
     return table
 
 

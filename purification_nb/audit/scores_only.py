@@ -368,7 +368,7 @@ def audit_scores(  # noqa: PLR0913 - the files, and of `audit` what makes sense 
         }
         for part in parts
     }
-    found.run["settings"]["not applicable"] = reasons
+    found.run["settings"] |= {"not applicable": reasons, "handed_over": True}
     for shown in found.shown.values():  # in the file, not among the rows drawn from it
         shown["rows"] = drawn["members"][shown["rows"]]
     _add_doubts(found, sets, remarks)

@@ -8,8 +8,10 @@ __all__ = [
     "chosen_attacks",
     "with_interval",
     "doubtful",
+    "leak_with_reference",
     "verdict_sentence",
     "service_called",
+    "why_no_verdict",
     "leak_sentence",
     "leading_defences_sentence",
     "reidentification_sentence",
@@ -21,7 +23,8 @@ __all__ = [
 # %% ../../nbs/26_report.ipynb #6800e53b
 import pandas as pd
 
-from .table import AuditAnswers
+from ..attacks.catalogue import ASK_REPEATEDLY
+from .table import CHOSEN, AuditAnswers
 
 
 # %% ../../nbs/26_report.ipynb #3baafbf2
@@ -53,6 +56,16 @@ def doubtful(found: AuditAnswers) -> bool:
     return bool(found.run.get("deciding_doubts"))
 
 
+def leak_with_reference(found: AuditAnswers, recipe: str) -> str:
+    "'+0.100 [+0.060, +0.140] over the label floor', or over what the records alone tell."
+    over = found.interval(recipe, "over_floor", "strongest")
+    beyond = found.interval(recipe, "over_blind", "strongest")
+    assert over is not None  # the verdict on it is known
+    if found.run.get("shift") and beyond and beyond[0] < over[0]:
+        return f"{with_interval(beyond, signed=True)} over what the records alone tell (a shift)"
+    return f"{with_interval(over, signed=True)} over the label floor"
+
+
 def verdict_sentence(found: AuditAnswers, recipe: str) -> str | None:
     "What may be concluded about a recipe's scores; None where no attack was chosen."
     verdict, over = found.verdict(recipe), found.interval(recipe, "over_floor", "strongest")
@@ -62,13 +75,15 @@ def verdict_sentence(found: AuditAnswers, recipe: str) -> str | None:
         return "Whether its scores leak cannot be said while the doubt above stands."
     if verdict["verdict"] == "shift":
         return (
-            f"It finds {with_interval(over, signed=True)} over the label floor, which is no more"
-            " than the records themselves give away (a shift); no leak beyond that was found."
+            f"It finds {with_interval(over, signed=True)} over the label floor, but the records"
+            " alone, without any score, tell members from non-members too (a shift). What of it is"
+            " a leak cannot be said."
         )
     if verdict["verdict"] == "leaks" and over[1] > 0:
-        return f"Its scores leak: {with_interval(over, signed=True)} over the label floor."
+        return f"Its scores leak: {leak_with_reference(found, recipe)}."
     if verdict["verdict"] == "leaks":
-        name, found_more = (found.fails_under(recipe) or [("strongest", over[0])])[0]
+        asked_once = [one for one in found.fails_under(recipe) if one[0] not in ASK_REPEATEDLY]
+        name, found_more = (asked_once or [("strongest", over[0])])[0]
         return (
             f"Its scores leak, though not to the attack that was chosen ({_signed(over[0])} over"
             f" the label floor): {name} finds {_signed(found_more)}, and that is no chance."
@@ -76,7 +91,8 @@ def verdict_sentence(found: AuditAnswers, recipe: str) -> str | None:
     bound = f"{verdict['high']:.3f} over the label floor"
     if verdict["verdict"] == "bounded":
         return (
-            f"No leak was found; for the attacks tried, one of more than {bound} can be excluded."
+            "No leak was found by attacks that ask once; for those tried, one of more than"
+            f" {bound} can be excluded."
         )
     return f"No leak was found, but there is too little data to say: up to {bound} may be there."
 
@@ -89,6 +105,17 @@ def service_called(found: AuditAnswers, recipe: str) -> str:
     # a model of somebody's own may have a defence of its own
     handed_over = found.run["settings"].get("handed_over")
     return "the service as it was handed over" if handed_over else "the undefended service"
+
+
+def why_no_verdict(found: AuditAnswers, recipe: str) -> str:
+    "Why nothing is concluded about a recipe's scores."
+    rows = found.verdicts()
+    tried = set(rows[rows.recipe == recipe].attack)
+    if not tried:
+        return "No attack on membership was measured, so there is no verdict on the scores."
+    if not tried - {"label", *CHOSEN, *ASK_REPEATEDLY}:
+        return "No attack that asks once reads the scores, so there is no verdict on them."
+    return "No attack was chosen as the strongest, so there is no verdict on the scores."
 
 
 def leak_sentence(found: AuditAnswers) -> str | None:
@@ -145,8 +172,8 @@ def _defences_behind_leaders(costs: dict[str, Costs]) -> dict[str, list[str]]:
 # %% ../../nbs/26_report.ipynb #3d97fe14
 def leading_defences_sentence(found: AuditAnswers) -> str | None:
     "Which defences are on the trade-off frontier, and which are dominated."
-    costs = _costs_of_defences(found)
-    if len(costs) < 2:
+    costs, verdict = _costs_of_defences(found), found.verdict(found.first)
+    if len(costs) < 2 or doubtful(found) or verdict is None or verdict["verdict"] == "shift":
         return None
     best, dominated = [], []
     for leader, others in _defences_behind_leaders(costs).items():
@@ -162,6 +189,18 @@ def leading_defences_sentence(found: AuditAnswers) -> str | None:
 
 
 # %% ../../nbs/26_report.ipynb #26573db5
+def _hits_others(found: AuditAnswers) -> str:
+    "Whether inversion picks out non-members, too, by more than chance and their label."
+    share = found.interval(found.first, "reidentified_nonmembers", "inversion")
+    alone = found.value(found.first, "label_only_reidentified_nonmembers")
+    if share is None or share[1] <= max(0.1, alone or 0.0):
+        return ""
+    return (
+        f" Of non-members it is {share[0]:.0%}: this hits whomever the service answers about,"
+        " trained on or not."
+    )
+
+
 def reidentification_sentence(found: AuditAnswers) -> str | None:
     "How often inversion picks out the right record."
     shares = {}
@@ -171,15 +210,15 @@ def reidentification_sentence(found: AuditAnswers) -> str | None:
             shares[recipe] = share
     if (first := found.first) not in shares:
         return None
-    others = [share for recipe, share in shares.items() if recipe != first]
+    others = [share for recipe, share in shares.items() if recipe not in (first, "none")]
     defended = ""
     if others:
         ends = dict.fromkeys([f"{min(others):.0%}", f"{max(others):.0%}"])
         defended = f"; with a defence, for {' to '.join(ends)}"
     return (
         "An attacker who draws records from their scores picks the right one out of ten of its"
-        f" label for {shares[first]:.0%} of members (chance: 10%){defended}"
-        ". This hits whomever the service answers about, trained on or not."
+        f" label for {shares[first]:.0%} of members whose label has ten (chance: 10%){defended}."
+        f"{_hits_others(found)}"
     )
 
 
@@ -208,7 +247,7 @@ def recipe_sentences(found: AuditAnswers, recipe: str) -> str:
     failed = _failure_sentence(found, recipe)
     if failed and not found.measured(recipe):
         return failed
-    verdict = verdict_sentence(found, recipe) or "No membership attack was chosen."
+    verdict = verdict_sentence(found, recipe) or why_no_verdict(found, recipe)
     sentences = failed, verdict, _not_stopped_sentence(found, recipe)
     return " ".join(filter(None, sentences))
 

@@ -187,7 +187,7 @@ class AuditAnswers(AuditTable):
         tried = set(own.attack) - set(CHOSEN)
         labels_alone = bool(tried) and tried <= {"label", *ASK_REPEATEDLY}
         if row.empty or (attack == "strongest" and labels_alone):
-            return None
+            return None  # who asks once reads no score
         return dict(zip(row.columns, row.iloc[0], strict=True))
 
     def surest(self, recipe: str, fpr: float = 0.01) -> list[float] | None:
