@@ -129,6 +129,7 @@ def _tradeoff_figure(audit: Audit) -> "dict[str, Figure]":
     return {TRADEOFF: _figure_over_legend(lambda ax: plot_tradeoff(audit, ax))}
 
 
+# %% ../../nbs/26_report.ipynb #76a70db8
 def _roc_figure(audit: Audit) -> "dict[str, Figure]":
     "ROC curves; nothing where no strongest attack was chosen, or the audit was read back."
     curves = {recipe: shown["roc"] for recipe, shown in audit.shown.items() if "roc" in shown}

@@ -94,6 +94,7 @@ def _what_repeated_queries_find(found: AuditAnswers, recipe: str) -> str:
     return f" But whoever asks many times about a record is right about {right:.0f}."
 
 
+# %% ../../nbs/26_report.ipynb #3cb28ba0
 def _how_large(found: AuditAnswers, recipe: str) -> str:
     "How large its leak is, or may be."
     over, verdict = found.interval(recipe, "over_floor", "strongest"), found.verdict(recipe)
@@ -306,6 +307,7 @@ def _failed_attacks_note(found: AuditAnswers) -> str | None:
     return f"Attacks that failed: {', '.join(told)}." if told else None
 
 
+# %% ../../nbs/26_report.ipynb #b31e9ba0
 def _labels_by_class_note(found: AuditAnswers) -> str | None:
     "That labels taken class by class tell more than the floor, where labels alone seem to leak."
     if "one_hot" not in found.recipes or verdict_word(found, "one_hot") != "leaks":

@@ -93,6 +93,7 @@ def _table_and_attackers(audit: Audit, recipe: str) -> tuple[pd.DataFrame, str]:
     return table.rename(index=names), "; ".join(said)
 
 
+# %% ../../nbs/26_report.ipynb #c5d44466
 def _defences(audit: Audit) -> list[dict[str, Any]]:
     "What the page says of each recipe."
     return [

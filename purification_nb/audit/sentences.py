@@ -66,6 +66,7 @@ def leak_with_reference(found: AuditAnswers, recipe: str) -> str:
     return f"{with_interval(over, signed=True)} over the label floor"
 
 
+# %% ../../nbs/26_report.ipynb #0e1bf7a0
 def verdict_sentence(found: AuditAnswers, recipe: str) -> str | None:
     "What may be concluded about a recipe's scores; None where no attack was chosen."
     verdict, over = found.verdict(recipe), found.interval(recipe, "over_floor", "strongest")
@@ -118,6 +119,7 @@ def why_no_verdict(found: AuditAnswers, recipe: str) -> str:
     return "No attack was chosen as the strongest, so there is no verdict on the scores."
 
 
+# %% ../../nbs/26_report.ipynb #0e1bf7a1
 def leak_sentence(found: AuditAnswers) -> str | None:
     "What the scores of the first recipe, the bare service as a rule, give away."
     first = found.first
@@ -201,6 +203,7 @@ def _hits_others(found: AuditAnswers) -> str:
     )
 
 
+# %% ../../nbs/26_report.ipynb #26573db6
 def reidentification_sentence(found: AuditAnswers) -> str | None:
     "How often inversion picks out the right record."
     shares = {}
@@ -242,6 +245,7 @@ def _failure_sentence(found: AuditAnswers, recipe: str) -> str | None:
     return f"It failed under some of the seeds ({why}); what follows is of the others."
 
 
+# %% ../../nbs/26_report.ipynb #83fb02aa
 def recipe_sentences(found: AuditAnswers, recipe: str) -> str:
     "The verdict on a recipe, and what it does not stop."
     failed = _failure_sentence(found, recipe)
