@@ -386,6 +386,13 @@ def test_swapped_sets_are_seen_at_equal_sizes_too(n):
     assert doubts_about(members, nonmembers, trained=True) == []
 
 
+@pytest.mark.parametrize(("records", "decides"), [(99, False), (100, True)])
+def test_few_records_decide_nothing_about_whose_members_they_are(records, decides):
+    alike = right_in(records, records), right_in(records, records)
+    (doubt,) = doubts_about(*alike, trained=True)
+    assert "100.0% and 100.0%" in doubt.text and doubt.decides is decides
+
+
 @pytest.mark.parametrize(("certain", "says"), [(0.4, None), (0.6, "exactly 1 on 60% of D3")])
 def test_a_network_that_is_certain_of_what_it_never_saw_is_asked_how_records_are_scaled(
     certain, says

@@ -281,6 +281,15 @@ def test_inversion_hits_others_only_where_that_was_measured():
     assert "Of non-members it is 40%: this hits whomever" in found.conclusion()[-1]
 
 
+def test_of_a_defence_in_the_training_it_is_said_that_it_is_another_model():
+    found = told(none="leaks", dropout="leaks", purifier="leaks")
+    by_recipe = dict(zip(found.recipes, found.sentences(), strict=True))
+    assert "Its answers leak" in by_recipe["dropout"]
+    assert "over the undefended model's label floor" in by_recipe["dropout"]
+    for recipe in ("none", "purifier"):
+        assert "Its scores leak" in by_recipe[recipe] and "another model" not in by_recipe[recipe]
+
+
 def test_attacks_that_failed_are_named():
     found = told(none="leaks")
     failed = row("none", "accuracy", None, attack="calibrated", error="too few records")

@@ -8,6 +8,7 @@ __all__ = [
     "chosen_attacks",
     "with_interval",
     "doubtful",
+    "trains_another_model",
     "leak_with_reference",
     "verdict_sentence",
     "service_called",
@@ -24,6 +25,7 @@ __all__ = [
 import pandas as pd
 
 from ..attacks.catalogue import ASK_REPEATEDLY
+from ..defences.catalogue import CATALOGUE
 from .table import CHOSEN, AuditAnswers
 
 
@@ -56,6 +58,12 @@ def doubtful(found: AuditAnswers) -> bool:
     return bool(found.run.get("deciding_doubts"))
 
 
+def trains_another_model(found: AuditAnswers, recipe: str) -> bool:
+    "Whether a recipe is a defence in the training, whose model has labels of its own."
+    name = found.shown[recipe]["row"][0]
+    return name in CATALOGUE and CATALOGUE[name].in_training
+
+
 def leak_with_reference(found: AuditAnswers, recipe: str) -> str:
     "'+0.100 [+0.060, +0.140] over the label floor', or over what the records alone tell."
     over = found.interval(recipe, "over_floor", "strongest")
@@ -72,8 +80,9 @@ def verdict_sentence(found: AuditAnswers, recipe: str) -> str | None:
     verdict, over = found.verdict(recipe), found.interval(recipe, "over_floor", "strongest")
     if verdict is None or over is None:
         return None
+    what = "answers" if trains_another_model(found, recipe) else "scores"  # labels and scores
     if doubtful(found):
-        return "Whether its scores leak cannot be said while the doubt above stands."
+        return f"Whether its {what} leak cannot be said while the doubt above stands."
     if verdict["verdict"] == "shift":
         return (
             f"It finds {with_interval(over, signed=True)} over the label floor, but the records"
@@ -81,12 +90,12 @@ def verdict_sentence(found: AuditAnswers, recipe: str) -> str | None:
             " a leak cannot be said."
         )
     if verdict["verdict"] == "leaks" and over[1] > 0:
-        return f"Its scores leak: {leak_with_reference(found, recipe)}."
+        return f"Its {what} leak: {leak_with_reference(found, recipe)}."
     if verdict["verdict"] == "leaks":
         asked_once = [one for one in found.fails_under(recipe) if one[0] not in ASK_REPEATEDLY]
         name, found_more = (asked_once or [("strongest", over[0])])[0]
         return (
-            f"Its scores leak, though not to the attack that was chosen ({_signed(over[0])} over"
+            f"Its {what} leak, though not to the attack that was chosen ({_signed(over[0])} over"
             f" the label floor): {name} finds {_signed(found_more)}, and that is no chance."
         )
     bound = f"{verdict['high']:.3f} over the label floor"
@@ -246,13 +255,25 @@ def _failure_sentence(found: AuditAnswers, recipe: str) -> str | None:
 
 
 # %% ../../nbs/26_report.ipynb #83fb02aa
+def _of_another_model(found: AuditAnswers, recipe: str) -> str | None:
+    "What a leak is counted over where the defence trains a model of its own."
+    if not trains_another_model(found, recipe):
+        return None
+    return "It is another model; its leak is counted over the undefended model's label floor."
+
+
 def recipe_sentences(found: AuditAnswers, recipe: str) -> str:
     "The verdict on a recipe, and what it does not stop."
     failed = _failure_sentence(found, recipe)
     if failed and not found.measured(recipe):
         return failed
     verdict = verdict_sentence(found, recipe) or why_no_verdict(found, recipe)
-    sentences = failed, verdict, _not_stopped_sentence(found, recipe)
+    sentences = (
+        failed,
+        verdict,
+        _not_stopped_sentence(found, recipe),
+        _of_another_model(found, recipe),
+    )
     return " ".join(filter(None, sentences))
 
 
