@@ -95,7 +95,7 @@ def as_table(rows):
         ("leaks", "The scores leak", "The leak is +0.120 [+0.100, +0.140] over", "leaks"),
         (
             "bounded",
-            "attacks that ask once leave room for 0.020 at most",
+            "single-query attacks leave room for 0.020 at most",
             "more than 0.020 over the label floor can be excluded",
             "at most 0.020",
         ),
@@ -180,7 +180,9 @@ def test_where_another_attack_decided_the_page_names_it_beside_the_verdict():
     assert rests_on["none"] is None and rests_on["top_k"] is None  # the interval beside it decided
     assert rests_on["one_hot"].replace("\xa0", " ") == "decided by entropy: +0.010 [-0.020, 0.043]"
     assert rests_on["rounding"].startswith("leaks to entropy: +0.050 [0.030")
-    said = "Not by the interval in its row: rounding leaks to entropy: +0.050 [0.030, 0.070]."
+    said = (
+        "rounding leaks to entropy: +0.050 [0.030, 0.070], though the interval in its row holds 0."
+    )
     assert said in str(found).replace("\n", " ") and said in found._repr_html_()
     page = rendered_page(found, {})
     for recipe in ("one_hot", "rounding"):
@@ -195,7 +197,7 @@ def test_who_tries_labels_alone_concludes_nothing_about_scores():
         judged(found, "none", name, "bounded", (0.0, -0.01, 0.02))
     assert verdict_title(found) == "No verdict on the scores"
     assert headline(found) == [
-        "No attack that asks once reads the scores, so there is no verdict on them."
+        "No single-query attack reads the scores, so there is no verdict on them."
     ]
     assert found.conclusion()[0].startswith("An attacker who draws records")
     assert "Hatched" not in rendered_page(found, {})
@@ -241,11 +243,11 @@ def test_repeated_queries_are_no_part_of_an_all_clear():
     judged(found, "none", "confidence", "bounded", (0.0, -0.01, 0.02))
     often = row("none", "accuracy", 0.77, 0.7, 0.8, "strongest_repeated")
     found.table = as_table([*found.table.to_dict("records"), often])
-    assert "whoever asks many times about a record is right about 77" in headline(found)[1]
-    assert "No leak was found by attacks that ask once" in found.sentences()[0]
+    assert "with repeated queries 77 of 100 are told rightly" in headline(found)[1]
+    assert "No leak was found by single-query attacks" in found.sentences()[0]
 
 
-def test_who_leaks_to_attacks_that_ask_once_is_not_told_of_those_that_repeat():
+def test_who_leaks_to_single_query_attacks_is_not_told_of_those_that_repeat():
     found = told(none="bounded")
     judged(found, "none", "label_only_noise", "leaks", (0.3, 0.2, 0.4))
     judged(found, "none", "neighbours", "leaks", (0.05, 0.01, 0.09))

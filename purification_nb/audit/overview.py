@@ -69,7 +69,7 @@ def verdict_title(found: AuditAnswers) -> str:
     "The verdict on the first recipe, as a heading."
     word = verdict_word(found, found.first)
     return TITLES.get(
-        word, f"No leak was found; attacks that ask once leave room for {word[8:]} at most"
+        word, f"No leak was found; single-query attacks leave room for {word[8:]} at most"
     )
 
 
@@ -86,12 +86,12 @@ def _what_labels_tell(found: AuditAnswers, recipe: str) -> str:
 
 
 def _what_repeated_queries_find(found: AuditAnswers, recipe: str) -> str:
-    "That attackers who ask often find a leak where those who ask once find none."
+    "That repeated queries find a leak where single-query attacks find none."
     often = found.verdict(recipe, "strongest_repeated")
     if often is None or often["verdict"] != "leaks":
         return ""
     right = 100 * found.value(recipe, "accuracy", "strongest_repeated")
-    return f" But whoever asks many times about a record is right about {right:.0f}."
+    return f" But with repeated queries {right:.0f} of 100 are told rightly."
 
 
 # %% ../../nbs/26_report.ipynb #3cb28ba0
@@ -286,15 +286,14 @@ def _epsilon_note(found: AuditAnswers) -> str | None:
 
 # %% ../../nbs/26_report.ipynb #b31e9bb1
 def _leaks_to_others(found: AuditAnswers) -> list[str]:
-    "A note on recipes that leak, though not by the interval in their row; no note where none do."
-    told = [
-        f"{recipe} {rests_on}".replace("\N{NO-BREAK SPACE}", " ")
+    "A note on each recipe that leaks, though not by the interval in its row."
+    return [
+        f"{recipe} {rests_on}, though the interval in its row holds 0.".replace("\xa0", " ")
         for recipe in found.recipes
         if found.measured(recipe)
         and verdict_word(found, recipe) == "leaks"
         and (rests_on := verdict_rests_on(found, recipe))
     ]
-    return [f"Not by the interval in its row: {'; '.join(told)}."] if told else []
 
 
 def _failed_attacks_note(found: AuditAnswers) -> str | None:
@@ -365,7 +364,7 @@ def _key(table: pd.DataFrame) -> str:
         "accuracy": "accuracy: on records the model was not trained on",
         "L1": "L1: mean change of a score vector, 0 to 2",
         "re-identified": "re-id.: members picked out of ten by inversion (chance 10%)",
-        "verdict": "verdict: by all attacks that ask once, so stricter than the interval",
+        "verdict": "verdict: by all single-query attacks, so stricter than the interval",
     }
     return "; ".join(meant[str(column)] for column in table.columns) + "."
 

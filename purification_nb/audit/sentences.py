@@ -26,7 +26,7 @@ import pandas as pd
 
 from ..attacks.catalogue import ASK_REPEATEDLY
 from ..defences.catalogue import CATALOGUE
-from .table import CHOSEN, AuditAnswers
+from .table import AuditAnswers
 
 
 # %% ../../nbs/26_report.ipynb #3baafbf2
@@ -101,7 +101,7 @@ def verdict_sentence(found: AuditAnswers, recipe: str) -> str | None:
     bound = f"{verdict['high']:.3f} over the label floor"
     if verdict["verdict"] == "bounded":
         return (
-            "No leak was found by attacks that ask once; for those tried, one of more than"
+            "No leak was found by single-query attacks; for those tried, one of more than"
             f" {bound} can be excluded."
         )
     return f"No leak was found, but there is too little data to say: up to {bound} may be there."
@@ -119,12 +119,10 @@ def service_called(found: AuditAnswers, recipe: str) -> str:
 
 def why_no_verdict(found: AuditAnswers, recipe: str) -> str:
     "Why nothing is concluded about a recipe's scores."
-    rows = found.verdicts()
-    tried = set(rows[rows.recipe == recipe].attack)
-    if not tried:
+    if not (found.verdicts().recipe == recipe).any():
         return "No attack on membership was measured, so there is no verdict on the scores."
-    if not tried - {"label", *CHOSEN, *ASK_REPEATEDLY}:
-        return "No attack that asks once reads the scores, so there is no verdict on them."
+    if found.only_labels_were_read(recipe):
+        return "No single-query attack reads the scores, so there is no verdict on them."
     return "No attack was chosen as the strongest, so there is no verdict on the scores."
 
 

@@ -182,13 +182,16 @@ class AuditAnswers(AuditTable):
     ) -> dict[str, Any] | None:
         "One row of `verdicts`; None where there is none, or no attack that reads the scores."
         rows = self.verdicts()
-        own = rows[rows.recipe == recipe]
-        row = own[own.attack == attack]
-        tried = set(own.attack) - set(CHOSEN)
-        labels_alone = bool(tried) and tried <= {"label", *ASK_REPEATEDLY}
-        if row.empty or (attack == "strongest" and labels_alone):
-            return None  # who asks once reads no score
+        row = rows[(rows.recipe == recipe) & (rows.attack == attack)]
+        if row.empty or (attack == "strongest" and self.only_labels_were_read(recipe)):
+            return None
         return dict(zip(row.columns, row.iloc[0], strict=True))
+
+    def only_labels_were_read(self, recipe: str) -> bool:
+        "Whether attacks were judged on a recipe, and no single-query attack of them reads scores."
+        rows = self.verdicts()
+        tried = set(rows[rows.recipe == recipe].attack) - set(CHOSEN)
+        return bool(tried) and tried <= {"label", *ASK_REPEATEDLY}
 
     def surest(self, recipe: str, fpr: float = 0.01) -> list[float] | None:
         """[value, low, high]: the TPR of the attack chosen for it on known records.
