@@ -350,7 +350,7 @@ _REACH = 5  # up to so many times the FPR asked for
 
 
 def _share_of_ties(nonmembers: np.ndarray) -> np.ndarray:
-    "(n,) for each, from the highest down: how many of those with its score lots accuse by then."
+    "(n,) for each, from the highest down: the share of members tied with it that lots accuse."
     down = -np.sort(-nonmembers)
     _, first, among, size = np.unique(
         -down, return_index=True, return_inverse=True, return_counts=True
@@ -417,8 +417,7 @@ class LowFPR(Rate):
         """
         members, nonmembers = scores
         curve = _found_at_each_fpr(members, nonmembers, fpr)
-        allowed = max(0, int(fpr * (len(nonmembers) + 1) - 1))
-        allowed = min(allowed, len(nonmembers) - 1)
+        allowed = int(np.clip(fpr * (len(nonmembers) + 1) - 1, 0, len(nonmembers) - 1))
         threshold, lots = -np.sort(-nonmembers)[allowed], _share_of_ties(nonmembers)[allowed]
         base = Rate.of([_accused(members, threshold, lots)], weights[:1])
         value = curve[[(_STEPS - 1) // _REACH]]

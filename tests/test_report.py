@@ -318,7 +318,7 @@ def test_a_model_that_was_handed_over_is_described_so_that_its_owner_knows_it():
     found.run["settings"]["handed_over"] = True
     assert "right on 56.7% of the members and 86.5% of the non-members" in model_sentences(found)
     assert "on the service as it was handed over" in headline(found)[0]
-    for said in (str(found).replace("\n", " "), rendered_page(found, {})):
+    for said in (str(found).replace("\n", " "), found._repr_html_(), rendered_page(found, {})):
         assert model_sentences(found) in said and "the undefended service" not in said
 
 

@@ -412,5 +412,7 @@ def html_for_notebook(found: AuditAnswers) -> str:
     doubts = [f"<b>Doubt:</b> {escape(doubt)}" for doubt in doubts_in_order(found)]
     beside = [*_leaks_to_others(found), *notes(found), *run.get("remarks", []), _key(table)]
     below = [escape(note) for note in beside]
+    if found.run["settings"].get("handed_over"):  # its owner may see that something was lost
+        above = [escape(model_sentences(found)), *above]
     shown = "".join(f"<p>{text}</p>" for text in [*doubts, *above])
     return shown + table.to_html() + "".join(f"<p>{text}</p>" for text in below)
