@@ -54,7 +54,9 @@ AUDIT_HELP = {  # option -> what --help says of it
         "Another data set, for mlleaks_2. Default: location30 where it can be had, or digit_pairs."
     ),
     "seeds": "How often to repeat everything, each time with the data split anew.",
-    "out": "Folder for report.html, audit.json, table.md and records.csv.",
+    "out": (
+        "Folder for report.html, audit.json, table.md and records.csv; earlier ones are replaced."
+    ),
     "scale": (
         "lesson (minutes) or full (a wider search). Default: PURIFICATION_NB_SCALE, else lesson."
     ),
@@ -85,7 +87,10 @@ SCORES_HELP = {  # option -> what --help says of it
     ),
     "seeds": "How often to repeat everything, each time with the files halved anew.",
     "most": "Rows of each file that take part, drawn at random where there are more.",
-    "out": "Folder for report.html, audit.json, table.md, records.csv, and the purifier if any.",
+    "out": (
+        "Folder for report.html, audit.json, table.md, records.csv, and the purifier if any;"
+        " earlier ones are replaced."
+    ),
 }
 
 # %% ../nbs/30_cli.ipynb #368580f3
@@ -111,7 +116,7 @@ CARD_HELP = {  # option -> what --help says of it
         " 9-11. Default: all."
     ),
     "seeds": "How often to repeat each audit, each time with the data split anew.",
-    "out": "Folder for card.html, card.md and card.json.",
+    "out": "Folder for card.html, card.md and card.json; earlier ones are replaced.",
     "scale": (
         "lesson (a quarter of an hour) or full (the paper's epochs and rates). Default:"
         " PURIFICATION_NB_SCALE, else lesson."

@@ -14,8 +14,6 @@ from purification_nb.audit import cells, remembered, run
 from purification_nb.audit.findings import Audit
 from purification_nb.audit.overview import (
     headline,
-    model_sentences,
-    notes,
     overview,
     verdict_rests_on,
     verdict_title,
@@ -30,6 +28,7 @@ from purification_nb.audit.page_parts import (
 from purification_nb.audit.report import load_results, save
 from purification_nb.audit.rows import COLUMNS
 from purification_nb.audit.shift import SCORES_ALONE
+from purification_nb.audit.text import model_sentences, notes
 from purification_nb.records import Scored
 from purification_nb.targets import MLPTarget
 
@@ -297,6 +296,17 @@ def test_attacks_that_failed_are_named():
     failed = row("none", "accuracy", None, attack="calibrated", error="too few records")
     found.table = as_table([*found.table.to_dict("records"), failed])
     assert "Attacks that failed: calibrated (too few records)." in str(found).replace("\n", " ")
+
+
+def test_an_attack_that_failed_under_some_seeds_is_said_to_count_under_the_others():
+    found = told(none="leaks")
+    failed = row("none", "accuracy", None, attack="calibrated", error="too few records")
+    of_seeds = [failed | {"seed": 0}] + [
+        row("none", "accuracy", 0.6, attack="calibrated") | {"seed": seed} for seed in (1, 2)
+    ]
+    found.table = as_table([*found.table.to_dict("records"), failed, *of_seeds])
+    note = notes(found)[0]
+    assert "calibrated (too few records; in 1 of 3 runs, the others count)" in note
 
 
 def test_usual_attacks_that_were_left_out_are_named():

@@ -19,8 +19,9 @@ from ..audit.sentences import (
     reidentification_sentence,
 )
 from .exposure import exposure_table
-from .overview import html_for_notebook, overview, text_for_terminal
+from .overview import overview
 from .table import CHOSEN, AuditAnswers, attack_title
+from .text import html_for_notebook, text_for_terminal
 
 
 # %% ../../nbs/25_audit.ipynb #9a58dfc9

@@ -16,10 +16,7 @@ import pandas as pd
 
 from ..attacks.catalogue import ALL_ATTACKS
 from ..audit.overview import (
-    doubts_in_order,
     headline,
-    model_sentences,
-    notes,
     overview,
     verdict_rests_on,
     verdict_title,
@@ -43,6 +40,7 @@ from ..defences.catalogue import CATALOGUE
 from .figures import EXPOSED, TRADEOFF
 from .findings import Audit
 from .shift import SCORES_ALONE
+from .text import doubts_in_order, model_sentences, notes
 
 
 # %% ../../nbs/26_report.ipynb #cb14d7af
