@@ -201,6 +201,18 @@ def test_the_readme_is_read_in_a_minute_and_fits_the_screen():
     assert max(len(line) for block in blocks for line in block.splitlines()) <= 100
 
 
+TABLE_COLUMNS = 7
+
+
+@each_notebook
+def test_a_table_is_no_wider_than_a_page(path):
+    for number, cell in enumerate(cells(path)):
+        for output in cell.get("outputs", []):
+            table = output.get("data", {}).get("text/html", "")
+            for line in re.findall(r"<tr>(.*?)</tr>", table.split("<tbody>")[-1], re.S):
+                assert line.count("<td") <= TABLE_COLUMNS, number
+
+
 def test_the_first_page_is_plain():
     codes = [cell for cell in cells(NBS / "00_start.ipynb") if cell.cell_type == "code"]
     source = "\n".join(cell.source for cell in codes)
