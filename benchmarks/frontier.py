@@ -8,11 +8,13 @@ file.
 
 import argparse
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import stats
 
 from purification_nb.adversary import held_out, knowledge_of
@@ -89,6 +91,13 @@ def measured(data, share, service, seed):
     return over | moved | {"floor": round(floor, 5)}
 
 
+def made_with():
+    "The commit of the library, and the thread count, as each row says them."
+    asked = ["git", "rev-parse", "--short=12", "HEAD"]
+    head = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    return {"commit": head.strip(), "threads": torch.get_num_threads()}
+
+
 def mean_over_seeds(values):
     "Mean and 95 % interval by Student's t; seeds share records, so it is a little too narrow."
     mean, error = values.mean(), stats.sem(values)
@@ -107,6 +116,7 @@ def summary(rows):
             named
             | {"seeds": len(some), "strongest": strongest, "leak": mean, "low": low, "high": high}
             | some[["L1 on D3", "L1 on D1"]].mean().to_dict()
+            | {what: ", ".join(map(str, some[what].unique())) for what in ("commit", "threads")}
         )
     return pd.DataFrame(table)
 
@@ -133,7 +143,7 @@ def main():
     for cell in [] if options.show else planned_cells():
         if cell not in done and cell[3] % lanes == lane:
             what = dict(zip(("data", "D2", "service", "seed"), cell, strict=True))
-            rows.append(what | measured(*cell))
+            rows.append(what | measured(*cell) | made_with())
             write_rows(path, rows)
             print(cell, rows[-1], flush=True)
     table = summary(pd.DataFrame(rows))

@@ -213,6 +213,15 @@ def test_a_table_is_no_wider_than_a_page(path):
                 assert line.count("<td") <= TABLE_COLUMNS, number
 
 
+def test_all_results_of_the_paper_are_of_one_library_and_say_which():
+    files = [
+        json.loads(path.read_text("utf-8")) for path in (NBS / "tutorials/reproduced").iterdir()
+    ]
+    runs = [run for one in files for run in (one if isinstance(one, list) else [one["run"]])]
+    assert len(files) > 20 and {str(run["threads"]) for run in runs} == {"1"}
+    assert len({run["commit"][:12] for run in runs}) == 1
+
+
 def test_the_first_page_is_plain():
     codes = [cell for cell in cells(NBS / "00_start.ipynb") if cell.cell_type == "code"]
     source = "\n".join(cell.source for cell in codes)
