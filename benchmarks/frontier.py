@@ -116,7 +116,7 @@ def summary(rows):
             named
             | {"seeds": len(some), "strongest": strongest, "leak": mean, "low": low, "high": high}
             | some[["L1 on D3", "L1 on D1"]].mean().to_dict()
-            | {what: ", ".join(map(str, some[what].unique())) for what in ("commit", "threads")}
+            | {"commit": ", ".join(some["commit"].unique()), "threads": int(some["threads"].max())}
         )
     return pd.DataFrame(table)
 
