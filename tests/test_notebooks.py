@@ -218,7 +218,7 @@ def test_all_results_of_the_paper_are_of_one_library_and_say_which():
         json.loads(path.read_text("utf-8")) for path in (NBS / "tutorials/reproduced").iterdir()
     ]
     runs = [run for one in files for run in (one if isinstance(one, list) else [one["run"]])]
-    assert len(files) > 20 and {str(run["threads"]) for run in runs} == {"1"}
+    assert len(files) > 20 and {run["threads"] for run in runs} == {1}
     assert len({run["commit"][:12] for run in runs}) == 1
 
 

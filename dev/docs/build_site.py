@@ -5,6 +5,7 @@ python dev/docs/build_site.py [FOLDER]     into _docs/ when no folder is named; 
 Sphinx's is an error
 """
 
+import argparse
 import ast
 import re
 import shutil
@@ -406,4 +407,6 @@ def build(into: Path) -> None:
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]) if sys.argv[1:] else ROOT / "_docs")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("into", nargs="?", type=Path, default=ROOT / "_docs", help="a folder")
+    build(parser.parse_args().into)

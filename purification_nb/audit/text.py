@@ -188,6 +188,12 @@ def _key(table: pd.DataFrame) -> str:
     return "; ".join(meant[str(column)] for column in table.columns) + "."
 
 
+def _below_table(found: AuditAnswers, table: pd.DataFrame) -> list[str]:
+    "All that stands below the table, a paragraph each: notes, remarks, what its columns mean."
+    remarks = found.run.get("remarks", [])
+    return [*_leaks_to_others(found), *notes(found), *remarks, _key(table)]
+
+
 def _wrapped(text: str) -> str:
     "Lines that fit a terminal."
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
@@ -210,7 +216,7 @@ def model_sentences(found: AuditAnswers) -> str:
 
 def text_for_terminal(found: AuditAnswers) -> str:
     "Doubts, verdict, table and notes, as `print` shows an audit: 80 columns where that can be."
-    settings, run = found.run["settings"], found.run
+    settings = found.run["settings"]
     count = len(settings["seeds"])
     audited = f"Audit of {settings['data']}, {count} seed{'s' * (count > 1)}."
     audited = f"{audited} {model_sentences(found)}"
@@ -218,19 +224,17 @@ def text_for_terminal(found: AuditAnswers) -> str:
     verdict = " ".join([f"{verdict_title(found).upper()}.", *headline(found)])
     above = [_wrapped(text) for text in [audited, *doubts, verdict]]
     table = overview(found)
-    beside = [*_leaks_to_others(found), *notes(found), *run.get("remarks", []), _key(table)]
-    below = [_wrapped(text) for text in beside]
+    below = [_wrapped(text) for text in _below_table(found, table)]
     return "\n".join([*above, "", *_lines_of_table(table), "", *below])
 
 
 # %% ../../nbs/26_report.ipynb #85097fa8
 def html_for_notebook(found: AuditAnswers) -> str:
     "The same as a notebook shows it."
-    run, table = found.run, overview(found)
+    table = overview(found)
     above = [f"<b>{verdict_title(found)}.</b> {escape(' '.join(headline(found)))}"]
     doubts = [f"<b>Doubt:</b> {escape(doubt)}" for doubt in doubts_in_order(found)]
-    beside = [*_leaks_to_others(found), *notes(found), *run.get("remarks", []), _key(table)]
-    below = [escape(note) for note in beside]
+    below = [escape(text) for text in _below_table(found, table)]
     if found.run["settings"].get("handed_over"):  # its owner may see that something was lost
         above = [escape(model_sentences(found)), *above]
     shown = "".join(f"<p>{text}</p>" for text in [*doubts, *above])
