@@ -97,7 +97,7 @@ bench: $(DEV) ## measure speed, as ratios in one run, and count what audits clai
 	$(BIN)/python -m pip install --no-deps -r benchmarks/requirements.txt
 	$(BIN)/python benchmarks/attacks.py
 	$(BIN)/python benchmarks/peers.py
-	$(BIN)/python benchmarks/verdicts.py
+	$(BIN)/python benchmarks/verdicts.py --save
 
 clean-cache: ## forget the trained models
 	rm -rf "$(PURIFICATION_NB_CACHE)"

@@ -1,18 +1,14 @@
 """Our black-box attacks beside those of adversarial-robustness-toolbox, and our audit beside the
 same work written by hand; on the same scores, in one run."""
 
-import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
-import joblib
 import numpy as np
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -20,6 +16,7 @@ from sklearn.metrics import roc_curve
 from torch import nn
 from torch.nn import functional as F
 
+from conditions import save
 from purification_nb.adversary import knowledge_of
 from purification_nb.attacks.catalogue import ATTACKS
 from purification_nb.audit.run import audit
@@ -253,10 +250,6 @@ def main():
     print("attacks on the undefended service")
     report = {
         "art": library,
-        "torch": torch.__version__,
-        "cores": joblib.cpu_count(),
-        "threads": 1,
-        "machine": platform.machine(),
         "attacks": attacks(),
     }
     report["paired"] = {
@@ -268,8 +261,7 @@ def main():
             print(f"  ours is behind on {row}")
     print("the audit, and the same by hand")
     report["audit"] = whole()
-    report["load_average"] = os.getloadavg()
-    Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    save(__file__, report)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ the tables of both (`--keep FOLDER` leaves the reports there).
 """
 
 import argparse
-import json
 import os
 import re
 import resource
@@ -18,6 +17,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from conditions import save
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_FIGURES = re.compile(rb"undefended: the label alone")
@@ -94,8 +95,7 @@ def main():
             ratios = [one["here"][measure] / one[asked.against][measure] for one in rounds]
             line += f", ratio {statistics.median(ratios):.2f}"
         print(f"{measure}: {line}", flush=True)
-    report = {"load_average": os.getloadavg(), "seeds": asked.seeds, "rounds": rounds}
-    Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    save(__file__, {"seeds": asked.seeds, "rounds": rounds})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ file.
 
 import argparse
 import json
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pandas as pd
 import torch
 from scipy import stats
 
+from conditions import commit
 from purification_nb.adversary import held_out, knowledge_of
 from purification_nb.attacks.catalogue import ALL_ATTACKS
 from purification_nb.attacks.difficulty import DifficultyModels
@@ -93,9 +93,7 @@ def measured(data, share, service, seed):
 
 def made_with():
     "The commit of the library, and the thread count, as each row says them."
-    asked = ["git", "rev-parse", "--short=12", "HEAD"]
-    head = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
-    return {"commit": head.strip(), "threads": torch.get_num_threads()}
+    return {"commit": commit(), "threads": torch.get_num_threads()}
 
 
 def mean_over_seeds(values):

@@ -2,17 +2,13 @@
 run; prints and saves CPU seconds and ratios."""
 
 import json
-import os
-import platform
 import statistics
 import time
 from dataclasses import replace
-from pathlib import Path
 
-import joblib
 import numpy as np
-import torch
 
+from conditions import save
 from purification_nb.cache import one_thread
 from purification_nb.defences.memguard import MemGuard, noise_for_many, noise_for_one
 from purification_nb.defences.purifier import PurifierDefence
@@ -71,14 +67,9 @@ def main():
         ),
         "same_decisions": bool(np.array_equal(moved(one_by_one), moved(batched[0][1]))),
         "largest_difference": float(np.abs(one_by_one - batched[0][1]).max()),
-        "cores": joblib.cpu_count(),
-        "threads": 1,
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "load_average": os.getloadavg(),
     }
     print(json.dumps(report, indent=1))
-    Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    save(__file__, report)
 
 
 if __name__ == "__main__":

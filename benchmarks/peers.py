@@ -24,6 +24,7 @@ import torch
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import PredefinedSplit
 
+from conditions import conditions
 from purification_nb.adversary import Attack, held_out, knowledge_of
 from purification_nb.attacks.catalogue import ALL_ATTACKS, DEFAULT_ATTACKS
 from purification_nb.attacks.difficulty import DifficultyModels
@@ -357,7 +358,7 @@ def main(seeds, names):
             found.append(one)
         table = differences(found)
         report["missing"] = missing
-        report["services"][name] = {"seeds": rows, "differences": table}
+        report["services"][name] = {"conditions": conditions(), "seeds": rows, "differences": table}
         file.write_text(json.dumps(report, indent=1) + "\n")
         shown(name, rows, table)
 

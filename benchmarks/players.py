@@ -1,17 +1,13 @@
 """What the paper's two players cost a purifier of 10 classes, as they were and as they are; prints
 and saves CPU seconds of one thread, and ratios."""
 
-import json
-import os
-import platform
 import statistics
 import time
-from pathlib import Path
 
-import joblib
 import numpy as np
 import torch
 
+from conditions import save
 from purification_nb.cache import one_thread
 from purification_nb.defences.paper_settings import paper_settings, paper_training, purifier_sizes
 from purification_nb.defences.players import AdversarialModel, Discriminator
@@ -89,14 +85,12 @@ def measured(scored, variant):
 
 def main():
     """Measure Purifier II, I and both."""
-    report = {"cores": joblib.cpu_count(), "threads": 1, "torch": torch.__version__}
-    report |= {"machine": platform.machine(), "updates": UPDATES}
+    report = {"updates": UPDATES}
     scored = made_up()
     for variant in ("purifier_ii", "purifier_i", "purifier_i_ii"):
         print(variant, flush=True)
         report[variant] = measured(scored, variant)
-    report["load_average"] = os.getloadavg()
-    Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    save(__file__, report)
 
 
 if __name__ == "__main__":

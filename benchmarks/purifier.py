@@ -1,23 +1,19 @@
 """What a purifier costs beside its target, in training and in answering; prints and saves CPU
 seconds of one thread, and ratios."""
 
-import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
-import joblib
 import numpy as np
-import torch
 from torch import nn
 from torch.nn import functional as F
 
+from conditions import save
 from purification_nb.cache import one_thread
 from purification_nb.defences.paper_settings import paper_training
 from purification_nb.defences.players import PurifierI, PurifierIAndII, PurifierII
@@ -233,13 +229,7 @@ def answering(predictor, purifier, split):
 def main():
     """Measure on the multilayer perceptron, then on the convolutional target where its pictures
     are."""
-    report = {
-        "paper": PAPER,
-        "cores": joblib.cpu_count(),
-        "threads": 1,
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-    }
+    report = {"paper": PAPER}
     for name, make, target in (
         ("digit_pairs, MLPTarget", digit_pairs, MLPTarget()),
         ("cifar10_6k, ConvTarget", pictures, ConvTarget()),
@@ -254,8 +244,7 @@ def main():
         print(name, flush=True)
         trained, made = training(make, target)
         report[name] = {"training": trained, "answering": answering(*made)}
-    report["load_average"] = os.getloadavg()
-    Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    save(__file__, report)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,17 @@
 """32 shadow models of the digit_pairs network, trained in several ways; prints and saves seconds
 and ratios."""
 
-import json
 import os
-import platform
 import statistics
 import tempfile
 import time
 from itertools import pairwise
-from pathlib import Path
 
-import joblib
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from conditions import save
 from purification_nb.attacks.shadows import draw_halves
 from purification_nb.cache import run_parallel
 from purification_nb.networks import mlp
@@ -140,13 +137,9 @@ def main():
     report = {
         "seconds": {name: [round(v, 2) for v in values] for name, values in seconds.items()},
         "median": {name: round(v, 2) for name, v in medians.items()},
-        "cores": joblib.cpu_count(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
         "records": len(sets[0]),
     }
-    Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    save(__file__, report)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,12 @@
 without, and memory; prints and saves CPU seconds of one thread, and ratios."""
 
 import csv
-import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -19,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
+from conditions import save
 from purification_nb.audit.score_files import ROWS
 from purification_nb.audit.streams import purify_file
 from purification_nb.cache import one_thread
@@ -137,12 +134,8 @@ def main():
     report = {
         "rows": MANY,
         "classes": K,
-        "cores": joblib.cpu_count(),
-        "threads": 1,
-        "torch": torch.__version__,
         "pandas": pd.__version__,
         "pyarrow": pa.__version__,
-        "machine": platform.machine(),
     }
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -176,8 +169,7 @@ def main():
             )
             for path in (few, many, out):
                 path.unlink()
-    report["load_average"] = os.getloadavg()
-    Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    save(__file__, report)
 
 
 if __name__ == "__main__":

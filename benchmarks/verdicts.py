@@ -25,6 +25,7 @@ import pandas as pd
 from scipy.special import expit
 from scipy.stats import binomtest, norm
 
+from conditions import save
 from purification_nb.adversary import Attack, Knowledge
 from purification_nb.attacks.catalogue import ALL_ATTACKS
 from purification_nb.audit.run import audit
@@ -181,9 +182,14 @@ def shares(rows: pd.DataFrame, by: str) -> pd.DataFrame:
     return pd.DataFrame(lines | {"all": line(rows)}).T
 
 
-def show(title: str, rows: pd.DataFrame, by: str) -> None:
-    """Print a section."""
-    print(f"\n{title}\n{shares(rows, by).to_string()}", flush=True)
+Found = dict[str, dict]  # a table's title, and its lines
+
+
+def show(title: str, rows: pd.DataFrame, by: str) -> Found:
+    """Print a table, and give it for the results file."""
+    table = shares(rows, by)
+    print(f"\n{title}\n{table.to_string()}", flush=True)
+    return {title: table.rename(index=str).to_dict("index")}
 
 
 def null_audits(audits: int, seed: int, settings: tuple[Setting, ...] = SETTINGS) -> pd.DataFrame:
@@ -403,44 +409,48 @@ def shifts_and_leaks(audits: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def section_a(audits: int, seed: int) -> None:
+def section_a(audits: int, seed: int) -> Found:
     """Nobody leaks."""
     rows = null_audits(audits, seed)
-    show("a. Nobody leaks: a leak is claimed, or epsilon bounded away from 0", rows, "setting")
+    return show(
+        "a. Nobody leaks: a leak is claimed, or epsilon bounded away from 0", rows, "setting"
+    )
 
 
-def section_b(audits: int, seed: int) -> None:
+def section_b(audits: int, seed: int) -> Found:
     """Intervals."""
     rows = coverage_of_evaluations(4 * audits, seed)
-    show("b. The interval of one evaluation holds the truth", rows, "setting")
+    found = show("b. The interval of one evaluation holds the truth", rows, "setting")
     rows = coverage_of_audits(audits, seed)
-    show("b. The interval of an audit, seeds pooled, holds the truth", rows, "setting")
+    title = "b. The interval of an audit, seeds pooled, holds the truth"
+    return found | show(title, rows, "setting")
 
 
-def section_c(audits: int, seed: int) -> None:
+def section_c(audits: int, seed: int) -> Found:
     """Leaks."""
     rows = planted_leaks(audits, seed)
     off = rows.groupby("Bayes accuracy")["off by"].mean().round(4).to_dict()
     title = "c. A planted leak, 2,000 + 2,000 held-out records, one seed"
-    show(title, rows.drop(columns="off by"), "Bayes accuracy")
+    found = show(title, rows.drop(columns="off by"), "Bayes accuracy")
     print("on average off by", off)
+    return found | {"c. On average off by": {str(kind): value for kind, value in off.items()}}
 
 
-def section_d(audits: int, seed: int) -> None:
+def section_d(audits: int, seed: int) -> Found:
     """Epsilons."""
-    show(
+    return show(
         "d. Epsilon is bounded away from 0 where nobody leaks",
         null_epsilons(5 * audits, seed),
         "setting",
     )
 
 
-def section_e(audits: int, seed: int) -> None:
+def section_e(audits: int, seed: int) -> Found:
     """Shifts."""
     rows = shifts_and_leaks(audits, seed)
     if rows["says a shift"].isna().all():
         print("\nThis audit has no blind attacker: whether it tells a shift is not shown.")
-    show("e. A shift, a leak, both, with records", rows, "world")
+    return show("e. A shift, a leak, both, with records", rows, "world")
 
 
 SECTIONS = {"a": section_a, "b": section_b, "c": section_c, "d": section_d, "e": section_e}
@@ -452,11 +462,15 @@ def main() -> None:
     parser.add_argument("--audits", type=int, default=400, help="how many in each section")
     parser.add_argument("--sections", default=",".join(SECTIONS), help="some of a,b,c,d,e")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save", action="store_true", help="write verdicts.json as well")
     asked = parser.parse_args()
+    found: Found = {}
     for name in asked.sections.split(","):
         start = time.perf_counter()
-        SECTIONS[name](asked.audits, asked.seed)
+        found |= SECTIONS[name](asked.audits, asked.seed)
         print(f"({time.perf_counter() - start:.0f} s)", flush=True)
+    if asked.save:
+        save(__file__, {"audits": asked.audits, "seed": asked.seed, "sections": found})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """Are an audit's sentences true? A small version of benchmarks/verdicts.py, with fixed seeds."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import binom
 
+import verdicts
 from purification_nb.adversary import Knowledge
 from purification_nb.attacks.membership import LabelAttack
 from purification_nb.audit.run import audit
@@ -18,9 +17,6 @@ from purification_nb.epsilon import empirical_epsilon, epsilon_of_canaries, epsi
 from purification_nb.evaluation import evaluate
 from purification_nb.records import refused
 from purification_nb.splits import split_sets
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-import verdicts
 from verdicts import Plant, Setting
 
 ORDINARY = (
