@@ -16,11 +16,10 @@ from sklearn.metrics import roc_curve
 from torch import nn
 from torch.nn import functional as F
 
-from conditions import save
+from conditions import one_core, save
 from purification_nb.adversary import knowledge_of
 from purification_nb.attacks.catalogue import ATTACKS
 from purification_nb.audit.run import audit
-from purification_nb.cache import one_thread
 from purification_nb.service import Recipe
 from purification_nb.splits import digit_pairs
 from purification_nb.targets import MLPTarget
@@ -265,5 +264,5 @@ def main():
 
 
 if __name__ == "__main__":
-    with one_thread():
+    with one_core():
         main()

@@ -4,12 +4,15 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import joblib
 import torch
+from threadpoolctl import threadpool_limits
 
-from purification_nb.cache import library_version
+from purification_nb.cache import library_version, one_thread
 
 HERE = Path(__file__).resolve().parent
 
@@ -27,6 +30,14 @@ def processor() -> str:
     lines = told.read_text().splitlines() if told.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Inside, torch and numpy compute with one thread each. An idle thread of numpy's spins, and
+    would be counted among the CPU seconds."""
+    with one_thread(), threadpool_limits(1):
+        yield
 
 
 def conditions() -> dict:

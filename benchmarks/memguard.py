@@ -8,8 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from conditions import save
-from purification_nb.cache import one_thread
+from conditions import one_core, save
 from purification_nb.defences.memguard import MemGuard, noise_for_many, noise_for_one
 from purification_nb.defences.purifier import PurifierDefence
 from purification_nb.service import Recipe
@@ -73,5 +72,5 @@ def main():
 
 
 if __name__ == "__main__":
-    with one_thread():
+    with one_core():
         main()

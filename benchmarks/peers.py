@@ -24,13 +24,12 @@ import torch
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import PredefinedSplit
 
-from conditions import conditions
+from conditions import conditions, one_core
 from purification_nb.adversary import Attack, held_out, knowledge_of
 from purification_nb.attacks.catalogue import ALL_ATTACKS, DEFAULT_ATTACKS
 from purification_nb.attacks.difficulty import DifficultyModels
 from purification_nb.attacks.planted import planted_shadows
 from purification_nb.attacks.shadows import Shadows
-from purification_nb.cache import one_thread
 from purification_nb.datasets import load
 from purification_nb.defences.catalogue import recipe_called
 from purification_nb.evaluation import combined, measured, planted_leak, try_on_known
@@ -370,5 +369,5 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     logging.disable(logging.INFO)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    with one_thread():
+    with one_core():
         main(asked.seeds, asked.services.split(";") if asked.services else list(SERVICES))

@@ -7,8 +7,7 @@ import time
 import numpy as np
 import torch
 
-from conditions import save
-from purification_nb.cache import one_thread
+from conditions import one_core, save
 from purification_nb.defences.paper_settings import paper_settings, paper_training, purifier_sizes
 from purification_nb.defences.players import AdversarialModel, Discriminator
 from purification_nb.defences.purifier_training import _Game
@@ -94,5 +93,5 @@ def main():
 
 
 if __name__ == "__main__":
-    with one_thread():
+    with one_core():
         main()

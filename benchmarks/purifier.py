@@ -13,8 +13,7 @@ import numpy as np
 from torch import nn
 from torch.nn import functional as F
 
-from conditions import save
-from purification_nb.cache import one_thread
+from conditions import one_core, save
 from purification_nb.defences.paper_settings import paper_training
 from purification_nb.defences.players import PurifierI, PurifierIAndII, PurifierII
 from purification_nb.defences.publishing import keep_labels, limit_decimals
@@ -248,5 +247,5 @@ def main():
 
 
 if __name__ == "__main__":
-    with one_thread():
+    with one_core():
         main()

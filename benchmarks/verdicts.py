@@ -25,12 +25,11 @@ import pandas as pd
 from scipy.special import expit
 from scipy.stats import binomtest, norm
 
-from conditions import save
+from conditions import one_core, save
 from purification_nb.adversary import Attack, Knowledge
 from purification_nb.attacks.catalogue import ALL_ATTACKS
 from purification_nb.audit.run import audit
 from purification_nb.audit.scores_only import audit_scores
-from purification_nb.cache import one_thread
 from purification_nb.epsilon import empirical_epsilon
 from purification_nb.evaluation import evaluate
 from purification_nb.records import Records, Scored
@@ -474,5 +473,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_thread():
+    with one_core():
         main()

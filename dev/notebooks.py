@@ -351,8 +351,12 @@ def test(flags: str) -> None:
 
 
 def run(paths: list[Path], quick: bool, named: bool) -> None:
-    """Run notebooks in place, one after the other, all with one number of threads."""
+    """Run notebooks in place, one after the other, all with one number of threads.
+
+    One that fails keeps none of the others from running; their names are the last line.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    failed = []
     for path in paths:
         print(os.path.relpath(path), end=" ", flush=True)
         start = time.time()
@@ -360,8 +364,12 @@ def run(paths: list[Path], quick: bool, named: bool) -> None:
         try:
             execute(path.resolve(), slow=slow)
         except RuntimeError as error:
-            sys.exit(f"failed\n{error}")
-        print(f"{time.time() - start:.0f} s", flush=True)
+            print(f"failed\n{error}", flush=True)
+            failed.append(os.path.relpath(path))
+        else:
+            print(f"{time.time() - start:.0f} s", flush=True)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 def main() -> None:

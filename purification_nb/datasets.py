@@ -22,7 +22,6 @@ __all__ = [
 ]
 
 # %% ../nbs/23_datasets.ipynb #3db4440d
-import difflib
 import gzip
 import hashlib
 import io
@@ -36,6 +35,7 @@ from typing import Any
 import numpy as np
 
 from .downloads import fetch, load_arrays, published
+from .errors import no_such
 from .faces import auxiliary_records, celeba, faces, lfw, orl
 from .records import DataUnavailable, InputError, Records
 from .scale import sizes
@@ -421,7 +421,7 @@ def load(
 ) -> Split:
     """A data set by its name, split.
 
-    Raises `InputError`, with the nearest known name, where nothing is called so.
+    Raises `InputError` where nothing is called so (`no_such`).
 
     Parameters
     ----------
@@ -436,9 +436,7 @@ def load(
         return DATASETS[str(name)](seed)
     if Path(name).is_dir():
         return faces(name, seed)
-    near = difflib.get_close_matches(str(name), DATASETS, 1, 0)
     raise InputError(
-        f"there is no data set called {name!r}: did you mean {near[0]!r}? Known:"
-        f" {', '.join(DATASETS)}, the path of an .npz, or of a folder with one folder of pictures a"
-        " person"
+        f"{no_such('data set', name, DATASETS)}, the path of an .npz, or of a folder with one"
+        " folder of pictures a person"
     )

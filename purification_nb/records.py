@@ -293,7 +293,8 @@ def _whole_numbers(y: ArrayLike) -> np.ndarray:
         raise InputError(
             f"labels must be whole numbers, and these are names, such as {labels[0]!r}: say in"
             " which order the model's columns stand for them, as in Records(x, y,"
-            " k=model.classes_), or for scores y=encode_labels(y, model.classes_)"
+            " k=model.classes_), or for a network k=[the names in the order of its outputs]; for"
+            " scores y=encode_labels(y, model.classes_)"
         )
     if not np.all(labels == np.floor(labels)):
         raise InputError("labels must be whole numbers, and these have decimals or are missing")

@@ -21,7 +21,7 @@ from purification_nb.defences.paper_settings import purifier_sizes
 from purification_nb.defences.purifier import Purifier
 from purification_nb.files import check_writable
 from purification_nb.networks import mlp
-from purification_nb.records import InputError, Records, Scored, check_scores
+from purification_nb.records import InputError, Records, Scored, check_scores, refused
 from purification_nb.service import Predictor, Recipe
 from purification_nb.splits import Split, split_records, split_sets
 from purification_nb.targets import MLPTarget
@@ -111,6 +111,14 @@ def rolled(d1, d2, seed):
 def test_a_likely_mistake_is_named(call, says):
     with pytest.raises(InputError, match=says):
         call()
+
+
+def test_a_name_is_guessed_only_where_one_is_near():
+    near = refused(lambda: audit("digits", attacks="neighbors"))
+    far = refused(lambda: audit("digits", attacks="treshold"))
+    assert "did you mean 'neighbours'" in near and "did you mean" not in far
+    assert all("confidence" in message for message in (near, far))  # each lists what there is
+    assert "did you mean" not in refused(lambda: load("imagenet"))
 
 
 def test_an_npz_with_python_objects_is_not_unpickled(tmp_path):

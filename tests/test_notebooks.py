@@ -231,7 +231,7 @@ def test_the_first_page_is_plain():
         "from purification_nb.splits import digit_pairs",
         "from purification_nb.targets import MLPTarget",
     }
-    assert code_lines(source) < 104 and code_lines(read) < 80 and source.count("\nassert ") >= 6
+    assert code_lines(source) < 98 and code_lines(read) < 74 and source.count("\nassert ") >= 6
     assert max(code_lines(cell.source) for cell in codes) <= 20
 
 

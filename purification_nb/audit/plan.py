@@ -21,12 +21,12 @@ __all__ = [
 # %% ../../nbs/25_audit.ipynb #bac28519
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from ..attacks.shadow_attacks import adapts
 from ..datasets import load
 from ..defences.catalogue import CATALOGUE, recipe_called
+from ..errors import no_such
 from ..records import DataUnavailable, InputError, Records, join
 from ..service import Recipe, Trained, undefended
 from ..splits import Split
@@ -46,7 +46,7 @@ def chosen_names(
 ) -> list:  # of names
     """The names asked for.
 
-    Raises `InputError` where one is unknown, with the nearest known one, and where there is none.
+    Raises `InputError` where one is unknown (`no_such`), and where there is none.
 
     Parameters
     ----------
@@ -73,10 +73,7 @@ def chosen_names(
     names = list(names)
     for name in names:
         if isinstance(name, str) and name not in known:
-            raise InputError(
-                f"there is no {what} called {name!r}: did you mean"
-                f" {get_close_matches(name, known, 1, 0)[0]!r}? Known: {', '.join(known)}, or all"
-            )
+            raise InputError(f"{no_such(what, name, known)}, or all")
     if not names:
         raise InputError(f"not a single {what} was named")
     return names

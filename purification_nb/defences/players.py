@@ -24,6 +24,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..errors import no_such
 from ..networks import TwoBranch, conv_decoder, is_picture, mlp_decoder
 from ..records import InputError, Scored, value_range
 from ..training import seeded
@@ -62,7 +63,7 @@ def _check_adversarial_model(scored: Scored, alpha: float, reading: str, deeper:
     if not alpha >= 0:
         raise InputError(f"alpha pays the purifier for H's errors and is at least 0, not {alpha}")
     if reading not in READINGS:
-        raise InputError(f"there is no reading called {reading!r}; known: {', '.join(READINGS)}")
+        raise InputError(no_such("reading", reading, READINGS))
     if deeper not in (-1, 0, 1):
         raise InputError(
             "H comes with one layer fewer, as it is, or with one more: deeper is -1, 0 or 1,"
