@@ -17,7 +17,7 @@ all sections take about two minutes of one core.
 import argparse
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ from scipy.stats import binomtest, norm
 from conditions import one_core, save
 from purification_nb.adversary import Attack, Knowledge
 from purification_nb.attacks.catalogue import ALL_ATTACKS
+from purification_nb.audit.repeated_rows import records_of_rows
 from purification_nb.audit.run import audit
 from purification_nb.audit.scores_only import audit_scores
 from purification_nb.epsilon import empirical_epsilon
@@ -234,6 +235,16 @@ def holds(ends: tuple, truth: float) -> bool | None:
     return None if low is None else bool(low <= truth <= high)
 
 
+def told_of_repeats(part: Scored, other: Scored, name: str) -> Scored:
+    """The same set, which says what rows are one record, as an audit finds out."""
+    if part.groups is not None:
+        return part
+    record = records_of_rows(part, other)
+    if len(np.unique(record)) == len(record):
+        return part
+    return replace(part, groups=np.array([[f"{name} {number}"] for number in record]))
+
+
 def coverage_of_evaluations(
     rounds: int, seed: int, settings: tuple[Setting, ...] = SETTINGS
 ) -> pd.DataFrame:
@@ -242,7 +253,10 @@ def coverage_of_evaluations(
     for number in range(rounds):
         setting = in_turn(settings, number)
         rng = np.random.default_rng([seed, 2, number])
-        found = evaluate(FixedLine().fit(Knowledge()), *both_sides(rng, setting, LEAK))
+        inside, outside = both_sides(rng, setting, LEAK)
+        members = told_of_repeats(inside, outside, "members")
+        nonmembers = told_of_repeats(outside, inside, "non-members")
+        found = evaluate(FixedLine().fit(Knowledge()), members, nonmembers)
         row = {"setting": str(setting._replace(seeds=1))}
         for name, metric in (("accuracy", "accuracy"), ("TPR at 1% FPR", "tpr_at_fpr_0.01")):
             row[name] = holds(found[metric][1:3], TRUTH[name])
