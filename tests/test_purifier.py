@@ -245,7 +245,7 @@ def test_what_cannot_be_played_is_refused(served):
         ),
         "alpha pays": lambda: AdversarialModel(scored, alpha=-1.0),
         "at least 0, not nan": lambda: AdversarialModel(scored, alpha=float("nan")),
-        "no reading called 'logs'; known: raw, log": lambda: AdversarialModel(
+        "no reading called 'logs': did you mean 'log'": lambda: AdversarialModel(
             scored, alpha=5.0, reading="logs"
         ),
         "deeper is -1, 0 or 1": lambda: AdversarialModel(scored, alpha=5.0, deeper=2),
