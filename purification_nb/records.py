@@ -291,7 +291,7 @@ def _whole_numbers(y: ArrayLike) -> np.ndarray:
         return labels.astype(np.int64)
     if not np.issubdtype(labels.dtype, np.number):
         raise InputError(
-            f"labels must be whole numbers, and these are names, such as {labels[0]!r}: say in"
+            f"labels must be whole numbers, and these are names, such as {str(labels[0])!r}: say in"
             " which order the model's columns stand for them, as in Records(x, y,"
             " k=model.classes_), or for a network k=[the names in the order of its outputs]; for"
             " scores y=encode_labels(y, model.classes_)"

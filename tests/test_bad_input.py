@@ -101,6 +101,10 @@ def rolled(d1, d2, seed):
             lambda: Predictor(lambda x: np.full((len(x), 4), 0.25), k=3)(np.zeros((2, 1))),
             "4 columns",
         ),
+        (
+            lambda: Records(np.zeros((2, 1)), np.array(["cat", "dog"])),
+            "such as 'cat'.*a network k=",
+        ),
         (lambda: load("digit_pears"), "did you mean 'digit_pairs'"),
         (lambda: load("no/such/file.npz"), "no file"),
         (lambda: audit("digits", recipes="purifer"), "did you mean 'purifier'"),

@@ -318,6 +318,16 @@ def test_a_run_that_fails_names_the_cell_and_leaves_the_file(tmp_path):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_run_of_several_goes_on_after_one_that_fails(tmp_path, capsys):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    wrong, right = notebook(tmp_path / "a", "1 / 0"), notebook(tmp_path / "b", "1 + 1")
+    with pytest.raises(SystemExit, match=r"^failed: \S*a/small\.ipynb$"):
+        notebooks.run([wrong, right], quick=False, named=True)
+    assert "ZeroDivisionError" in capsys.readouterr().out
+    assert nbformat.read(right, 4).cells[0].outputs and not nbformat.read(wrong, 4).cells[0].outputs
+
+
 def test_outputs_saved_without_data_that_was_at_hand_are_noticed(tmp_path):
     path = notebook(
         tmp_path,
